@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <string>
+#include <string_view>
+
+#include <bight/detail/call_site.hpp>
+#include <bight/detail/callback.hpp>
+#include <bight/detail/cancel_scope.hpp>
+
+namespace bight {
+
+class Scope;
+
+/// Where a fiber is in its life. `ready` also before its first run.
+enum class FiberStatus : std::uint8_t { ready, running, parked, done, failed, cancelled };
+
+[[nodiscard]] std::string_view to_string(FiberStatus status) noexcept;
+
+namespace detail {
+
+class Loop;
+struct FiberControl;
+
+struct Parking;
+
+/// What there is to know of a kind of wait.
+struct ParkingKind {
+  /// Takes the fiber out of the wait early: unlinks it and makes it ready, or asks for that to happen. Null: it can not
+  /// be cut short.
+  void (*interrupt)(Parking&) noexcept;
+  /// Appends what is waited for, for reports.
+  void (*describe)(const Parking&, std::string&);
+};
+
+/// One wait of a parked fiber. Lives in the waiting function's frame.
+struct Parking {
+  Parking(FiberControl& who, const ParkingKind& what) noexcept : fiber(&who), kind(&what) {}
+  Parking(const Parking&) = delete;
+  Parking& operator=(const Parking&) = delete;
+
+  FiberControl* fiber;
+  const ParkingKind* kind;
+  Parking* next = nullptr;   // in a WaitList
+  bool interrupted = false;  // left early, by cancellation
+};
+
+/// Parked fibers in the order in which they came. Intrusive, so waiting allocates nothing.
+class WaitList {
+ public:
+  [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
+  void push(Parking& parking) noexcept;
+  void remove(Parking& parking) noexcept;  // O(waiters): only on the cancellation path
+  void wake_all(Loop& loop) noexcept;
+
+ private:
+  Parking* first_ = nullptr;
+  Parking* last_ = nullptr;
+};
+
+/// A stack's place, for sanitizers and for reports.
+struct StackNotes {
+  const void* bottom = nullptr;  // the lowest byte
+  std::size_t size = 0;
+  void* shadow = nullptr;  // what a sanitizer keeps for this stack, in builds with one
+};
+
+/// The machine state of something that is not running. Filled in and read by context.cpp alone.
+struct Context {
+  void* stack_pointer = nullptr;
+  void* caught_exceptions = nullptr;     // the C++ runtime's per-thread exception state,
+  unsigned int uncaught_exceptions = 0;  // which each fiber must have for itself
+  StackNotes* notes = nullptr;
+};
+
+/// A callback to run when a fiber ends (Fiber::on_done); one small allocation each.
+struct DoneCallback {
+  Callback callback;
+  DoneCallback* next = nullptr;
+};
+
+struct LocalSlots;
+
+/// Everything the scheduler knows of a fiber. It sits at the top of the fiber's own stack with the callable and the
+/// result right behind it (see Task in fiber.hpp), so a spawn is one pooled stack and no other allocation. It lives as
+/// long as somebody refers to it: the fiber itself while it runs, and its handle.
+struct alignas(64) FiberControl {
+  // What waiting and waking touch, in one cache line: with thousands of fibers taking turns, each line more is a miss
+  // more.
+  Context context;
+  FiberControl* next = nullptr;  // in the run queue
+  Parking* parking = nullptr;
+  CancelScope* scope = nullptr;  // the innermost one
+  FiberStatus status = FiberStatus::ready;
+  bool cancel_due = false;  // whether that scope is cancelled
+  bool daemon = false;
+  bool observed = false;  // somebody has looked at the outcome, so an error need not be reported
+  std::uint32_t references = 1;
+
+  Loop* loop = nullptr;
+  void (*body)(FiberControl&, bool skip) = nullptr;   // runs the callable, keeps its outcome; skip: only ends it
+  void (*destroy)(FiberControl&) noexcept = nullptr;  // ends the lifetime of the outcome and of *this
+  std::uint32_t stack_index = 0;
+  std::uint32_t stack_class = 0;
+  std::uint64_t id = 0;
+  StackNotes stack;
+  Scope* owner = nullptr;  // the Scope it was spawned in, if any
+  std::exception_ptr error;
+  WaitList joiners;
+  DoneCallback* done_callbacks = nullptr;
+  LocalSlots* locals = nullptr;
+  std::string* own_name = nullptr;
+  std::string_view type_name;  // what the callable's type is called: the name of a fiber that was given none
+  const void* spawn_address = nullptr;
+  CallSite spawn_site;
+  CancelScope root;
+
+  [[nodiscard]] bool finished() const noexcept { return status >= FiberStatus::done; }
+  [[nodiscard]] bool cancel_pending() const noexcept { return cancel_due; }
+  [[nodiscard]] std::string_view name() const noexcept {
+    return own_name != nullptr ? std::string_view{*own_name} : type_name;
+  }
+
+  /// Cuts the present wait short, if there is one and it can be.
+  void interrupt() noexcept {
+    if (parking != nullptr && parking->kind->interrupt != nullptr && !parking->interrupted) {
+      parking->interrupted = true;
+      parking->kind->interrupt(*parking);
+    }
+  }
+};
+
+}  // namespace detail
+}  // namespace bight

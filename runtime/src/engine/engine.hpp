@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include <sys/socket.h>
+
+#include <bight/run.hpp>
+#include <bight/time.hpp>
+
+#include "engine/op.hpp"
+
+namespace bight::detail {
+
+class BufferPool;
+class FdTable;
+
+/// The calls on sockets that never wait. Return what the system call returns, or -errno.
+class SocketCalls {
+ public:
+  virtual ~SocketCalls() = default;
+  virtual int socket(int domain, int type, int protocol) noexcept = 0;
+  /// Prepares a socket that was made elsewhere.
+  virtual int adopt(int fd) noexcept = 0;
+  virtual int bind(int fd, const ::sockaddr* address, ::socklen_t length) noexcept = 0;
+  virtual int listen(int fd, int backlog) noexcept = 0;
+  virtual int shutdown(int fd, int how) noexcept = 0;
+  virtual int close(int fd) noexcept = 0;
+  virtual int set_option(int fd, int level, int name, const void* value, ::socklen_t length) noexcept = 0;
+  virtual int get_option(int fd, int level, int name, void* value, ::socklen_t* length) noexcept = 0;
+  virtual int local_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept = 0;
+  virtual int peer_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept = 0;
+};
+
+/// The seam between the scheduler and the system: starts operations, finishes them, and can be woken. Knows nothing of
+/// fibers or timers. Three peers implement it (uring.cpp, epoll.cpp, sim.cpp) with the same meaning; only what they
+/// cost differs.
+///
+/// Every operation for which start() returned false is finished exactly once, by a wait() that puts it on `finished`,
+/// cancelled or not; until then it stays at its address and the engine may touch its buffer. After that the engine has
+/// forgotten it. If data and cancel() race, the data wins: a result other than -ECANCELED is the truth. A result of
+/// -EAGAIN asks for the operation to be started once more: the wait is over, but nothing has been transferred yet.
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  [[nodiscard]] virtual std::string_view name() const noexcept = 0;
+
+  /// True: finished already, op.result is set and it will not show up in wait(). May try the system call, never blocks.
+  [[nodiscard]] virtual bool start(Op& op) noexcept = 0;
+
+  /// Asks that a started, unfinished operation finish soon, with -ECANCELED unless something else happened first.
+  virtual void cancel(Op& op) noexcept = 0;
+
+  /// Hands what was started to the system, then gathers what is finished. Waits for something to be finished, for
+  /// wake(), or for `until` to come, whichever is first; a time in the past is a poll. May return early with nothing.
+  virtual void wait(TimePoint until, OpList& finished) noexcept = 0;
+
+  /// Whether wait() could do anything at all: something is in flight, or finished and not yet gathered. When false the
+  /// loop may skip a poll.
+  [[nodiscard]] virtual bool has_work() const noexcept = 0;
+
+  /// Whether anything in flight may yet finish by itself. False, with nothing else to wake the loop, is a deadlock.
+  [[nodiscard]] virtual bool may_finish() const noexcept = 0;
+
+  /// Ends the wait() under way, or the next one. Any thread, and signal handlers.
+  virtual void wake() noexcept = 0;
+
+  /// The descriptor is about to be closed; its operations have been cancelled (but perhaps not finished). Nothing that
+  /// names it by number may reach the system afterwards.
+  virtual void forget(int fd) noexcept = 0;
+
+  [[nodiscard]] virtual TimePoint now() const noexcept = 0;
+  /// Whether now() is virtual: then slices are bounded by count alone, so that runs repeat exactly.
+  [[nodiscard]] virtual bool virtual_time() const noexcept { return false; }
+
+  [[nodiscard]] virtual SocketCalls& sockets() noexcept = 0;
+
+  virtual void add_stats(LoopStats& stats) const noexcept = 0;
+};
+
+/// What an engine gets from the loop that owns it.
+struct EngineContext {
+  FdTable& descriptors;
+  BufferPool& buffers;
+  const RunOptions& options;
+};
+
+/// Makes the engine asked for by options, else by BIGHT_ENGINE, else the best there is, and logs which and why. Throws
+/// EngineUnavailable.
+[[nodiscard]] std::unique_ptr<Engine> make_engine(const EngineContext& context);
+
+// The peers. uring returns null, with the reason in `why`, where the kernel does not offer what it needs.
+[[nodiscard]] std::unique_ptr<Engine> make_uring_engine(const EngineContext& context, std::string& why);
+[[nodiscard]] std::unique_ptr<Engine> make_epoll_engine(const EngineContext& context);
+[[nodiscard]] std::unique_ptr<Engine> make_sim_engine(const EngineContext& context);
+
+}  // namespace bight::detail

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <ctime>
+#include <system_error>
+#include <utility>
+
+#include <bight/fd.hpp>
+
+#include "buffers.hpp"
+#include "engine/engine.hpp"
+#include "engine/system_sockets.hpp"
+#include "fd_table.hpp"
+
+namespace bight::detail {
+namespace {
+
+/// What this engine remembers of a descriptor, in FdState::engine_flags. Zero, where a descriptor starts: try first.
+enum : std::uint8_t {
+  kRegistered = 1,  // in the epoll set, for reading
+  kForWriting = 2,  // in the epoll set, for writing, too
+  kDrained = 4,     // nothing to read when last looked; the next edge clears it
+  kFull = 8,        // no room to write when last looked; the next edge clears it
+  kHungUp = 16,     // the peer's end (or an error) has been announced; no edge will come for it again
+};
+
+constexpr bool reads(OpKind kind) noexcept {
+  return kind == OpKind::recv || kind == OpKind::recv_lent || kind == OpKind::accept || kind == OpKind::poll_in;
+}
+
+constexpr bool would_block(int error) noexcept { return error == EAGAIN || error == EWOULDBLOCK; }
+
+/// 0, or -EAGAIN: what poll(2) has to say at once. The flags only tell when trying is in vain, not when it is not.
+int is_ready(int fd, short events) noexcept {
+  pollfd poll{fd, events, 0};
+  const int count = ::poll(&poll, 1, 0);
+  if (count < 0) return errno == EINTR ? -EAGAIN : -errno;
+  return count > 0 ? 0 : -EAGAIN;
+}
+
+/// Readiness from an edge-triggered epoll set, the transfers by plain system calls. A descriptor is registered when
+/// something first has to wait for it, and never touched again: no epoll_ctl(2) per operation. What an edge said is
+/// kept in flags until a call finds it used up: a read that returns less than it was given room for has emptied the
+/// socket (epoll(7), "Do I need to continuously read"), so the EAGAIN that a second one would bring is saved, unless
+/// the peer's end has been announced already.
+class EpollEngine final : public Engine {
+ public:
+  explicit EpollEngine(const EngineContext& context);
+
+  [[nodiscard]] std::string_view name() const noexcept override { return "epoll"; }
+  [[nodiscard]] bool start(Op& op) noexcept override;
+  void cancel(Op& op) noexcept override;
+  void wait(TimePoint until, OpList& finished) noexcept override;
+  [[nodiscard]] bool has_work() const noexcept override { return waiting_ != 0 || !cancelled_.empty(); }
+  [[nodiscard]] bool may_finish() const noexcept override { return has_work(); }
+  void wake() noexcept override;
+  void forget(int fd) noexcept override;
+  [[nodiscard]] TimePoint now() const noexcept override { return std::chrono::time_point_cast<Duration>(Clock::now()); }
+  [[nodiscard]] SocketCalls& sockets() noexcept override { return sockets_; }
+  void add_stats(LoopStats& stats) const noexcept override {
+    stats.engine_calls += waits_;
+    stats.engine_entries += controls_;
+  }
+
+ private:
+  static constexpr std::uint64_t kWakeUp = ~std::uint64_t{0};
+
+  [[nodiscard]] bool attempt(Op& op, FdState& state) noexcept;
+  [[nodiscard]] bool attempt_read(Op& op, FdState& state) noexcept;
+  [[nodiscard]] bool attempt_write(Op& op, FdState& state) noexcept;
+  [[nodiscard]] bool receive(Op& op, FdState& state, void* data, std::size_t size) noexcept;
+  [[nodiscard]] bool receive_lent(Op& op, FdState& state) noexcept;
+  [[nodiscard]] bool attempt_connect(Op& op, FdState& state) noexcept;
+  [[nodiscard]] int watch(int fd, FdState& state, bool writing) noexcept;
+  void on_event(const epoll_event& event, OpList& finished) noexcept;
+  void release(Op* op, OpList& finished) noexcept;
+
+  FdTable& descriptors_;
+  BufferPool& buffers_;
+  SystemSockets sockets_;
+  Fd epoll_;
+  Fd wake_up_;
+  OpList cancelled_;
+  std::size_t waiting_ = 0;
+  std::uint64_t waits_ = 0;
+  std::uint64_t controls_ = 0;
+  std::array<epoll_event, 256> events_{};
+};
+
+EpollEngine::EpollEngine(const EngineContext& context) : descriptors_(context.descriptors), buffers_(context.buffers) {
+  epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll_) throw std::system_error(errno, std::generic_category(), "make the epoll engine: epoll_create1");
+  wake_up_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_up_) throw std::system_error(errno, std::generic_category(), "make the epoll engine: eventfd");
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLET;  // edges: it need not be read to be quiet
+  event.data.u64 = kWakeUp;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_up_.get(), &event) != 0) {
+    throw std::system_error(errno, std::generic_category(), "make the epoll engine: epoll_ctl");
+  }
+}
+
+bool EpollEngine::start(Op& op) noexcept {
+  FdState& state = descriptors_[op.fd];
+  const bool reading = reads(op.kind);
+  if ((state.engine_flags & (reading ? kDrained : kFull)) == 0 && attempt(op, state)) return true;
+  if (const int error = watch(op.fd, state, !reading); error != 0) {
+    op.result = -error;
+    return true;
+  }
+  op.state = Op::State::started;
+  ++waiting_;
+  return false;
+}
+
+bool EpollEngine::attempt(Op& op, FdState& state) noexcept {
+  return reads(op.kind) ? attempt_read(op, state) : attempt_write(op, state);
+}
+
+bool EpollEngine::attempt_read(Op& op, FdState& state) noexcept {
+  switch (op.kind) {
+    case OpKind::recv: return receive(op, state, op.data, op.size);
+    case OpKind::recv_lent: return receive_lent(op, state);
+    case OpKind::accept:
+      do op.result = ::accept4(op.fd, nullptr, nullptr, SOCK_CLOEXEC);
+      while (op.result < 0 && errno == EINTR);
+      if (op.result < 0) op.result = -errno;
+      break;
+    default:  // poll_in
+      op.result = is_ready(op.fd, POLLIN);
+      break;
+  }
+  if (op.result >= 0 || !would_block(-op.result)) return true;
+  state.engine_flags |= kDrained;
+  return false;
+}
+
+bool EpollEngine::receive(Op& op, FdState& state, void* data, std::size_t size) noexcept {
+  ssize_t count = 0;
+  do count = ::recv(op.fd, data, size, MSG_DONTWAIT);
+  while (count < 0 && errno == EINTR);
+  if (count >= 0) {
+    op.result = static_cast<std::int32_t>(count);
+    const bool emptied = count > 0 && static_cast<std::size_t>(count) < size;
+    if (emptied && (state.engine_flags & kHungUp) == 0) state.engine_flags |= kDrained;
+    return true;
+  }
+  if (would_block(errno)) {
+    state.engine_flags |= kDrained;
+    return false;
+  }
+  op.result = -errno;
+  return true;
+}
+
+bool EpollEngine::receive_lent(Op& op, FdState& state) noexcept {
+  const BufferPool::Buffer buffer = buffers_.take();
+  if (buffer.data == nullptr) {
+    op.result = -ENOMEM;
+    return true;
+  }
+  const bool done = receive(op, state, buffer.data, buffer.size);
+  if (done && op.result > 0) {
+    op.data = buffer.data;
+    op.buffer_id = buffer.id;
+  } else {
+    buffers_.give_back(buffer.data, buffer.id);
+  }
+  return done;
+}
+
+bool EpollEngine::attempt_write(Op& op, FdState& state) noexcept {
+  ssize_t count = 0;
+  switch (op.kind) {
+    case OpKind::send:
+      do count = ::send(op.fd, op.data, op.size, MSG_DONTWAIT | MSG_NOSIGNAL);
+      while (count < 0 && errno == EINTR);
+      break;
+    case OpKind::send_message:
+      do count = ::sendmsg(op.fd, static_cast<const msghdr*>(op.data), MSG_DONTWAIT | MSG_NOSIGNAL);
+      while (count < 0 && errno == EINTR);
+      break;
+    case OpKind::connect: return attempt_connect(op, state);
+    default:  // poll_out
+      op.result = is_ready(op.fd, POLLOUT);
+      if (op.result != -EAGAIN) return true;
+      state.engine_flags |= kFull;
+      return false;
+  }
+  if (count < 0 && would_block(errno)) {
+    state.engine_flags |= kFull;
+    return false;
+  }
+  op.result = count >= 0 ? static_cast<std::int32_t>(count) : -errno;
+  return true;
+}
+
+/// phase 0: not begun; 1: under way, its end shows as writability.
+bool EpollEngine::attempt_connect(Op& op, FdState& state) noexcept {
+  if (op.phase == 1) {
+    int error = 0;
+    ::socklen_t length = sizeof error;
+    if (::getsockopt(op.fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0) error = errno;
+    op.result = -error;
+    return true;
+  }
+  op.phase = 1;
+  if (::connect(op.fd, static_cast<const ::sockaddr*>(op.data), static_cast<::socklen_t>(op.size)) == 0) {
+    op.result = 0;
+    return true;
+  }
+  // EINTR: the attempt goes on in the background, as with EINPROGRESS (connect(2)).
+  if (errno == EINPROGRESS || errno == EINTR) {
+    state.engine_flags |= kFull;
+    return false;
+  }
+  op.result = -errno;
+  return true;
+}
+
+/// Makes sure that edges of the direction are reported. Returns 0 or errno.
+int EpollEngine::watch(int fd, FdState& state, bool writing) noexcept {
+  const std::uint8_t wanted = writing ? kRegistered | kForWriting : kRegistered;
+  if ((state.engine_flags & wanted) == wanted) return 0;
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLRDHUP | EPOLLET;
+  if (writing || (state.engine_flags & kForWriting) != 0) event.events |= EPOLLOUT;
+  event.data.u64 = static_cast<std::uint32_t>(fd) | std::uint64_t{state.generation} << 32U;
+  const int verb = (state.engine_flags & kRegistered) != 0 ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+  ++controls_;
+  if (::epoll_ctl(epoll_.get(), verb, fd, &event) != 0) return errno;
+  state.engine_flags |= wanted;
+  return 0;
+}
+
+void EpollEngine::cancel(Op& op) noexcept {
+  if (op.cancelled) return;
+  op.cancelled = true;
+  op.result = -ECANCELED;
+  --waiting_;
+  cancelled_.push(op);
+}
+
+void EpollEngine::wait(TimePoint until, OpList& finished) noexcept {
+  timespec limit{};
+  const timespec* timeout = &limit;
+  if (!cancelled_.empty() || until == TimePoint::min()) {
+    // a poll
+  } else if (until == TimePoint::max()) {
+    timeout = nullptr;
+  } else if (const Duration left = until - now(); left > Duration::zero()) {
+    limit.tv_sec = left / std::chrono::seconds(1);
+    limit.tv_nsec = (left % std::chrono::seconds(1)).count();
+  }
+  ++waits_;
+  const int count = ::epoll_pwait2(epoll_.get(), events_.data(), static_cast<int>(events_.size()), timeout, nullptr);
+  for (int i = 0; i < count; ++i) on_event(events_[static_cast<std::size_t>(i)], finished);
+  while (Op* op = cancelled_.pop()) finished.push(*op);
+}
+
+void EpollEngine::on_event(const epoll_event& event, OpList& finished) noexcept {
+  if (event.data.u64 == kWakeUp) return;
+  const auto fd = static_cast<int>(event.data.u64 & 0xffffffffU);
+  FdState& state = descriptors_[fd];
+  if (!state.open || state.generation != event.data.u64 >> 32U) return;  // of an earlier descriptor with this number
+  constexpr std::uint32_t kEnds = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+  if ((event.events & kEnds) != 0) state.engine_flags |= kHungUp;
+  if ((event.events & (EPOLLIN | kEnds)) != 0) {
+    state.engine_flags &= static_cast<std::uint8_t>(~kDrained);
+    release(state.reader, finished);
+  }
+  if ((event.events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) {
+    state.engine_flags &= static_cast<std::uint8_t>(~kFull);
+    release(state.writer, finished);
+  }
+}
+
+/// The transfer itself is left to the fiber, when its turn comes: then a lent buffer is taken, filled, used and given
+/// back in one go, and the next fiber finds the same one in the cache.
+void EpollEngine::release(Op* op, OpList& finished) noexcept {
+  if (op == nullptr || op->state != Op::State::started || op->cancelled) return;
+  --waiting_;
+  op->state = Op::State::done;
+  op->result = -EAGAIN;
+  finished.push(*op);
+}
+
+void EpollEngine::wake() noexcept {
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const auto written = ::write(wake_up_.get(), &one, sizeof one);
+}
+
+void EpollEngine::forget(int fd) noexcept {
+  // close(2) takes a descriptor out of the set, unless another one refers to the same open file (epoll(7)).
+  const FdState& state = descriptors_[fd];
+  if (!state.shared || (state.engine_flags & kRegistered) == 0) return;
+  epoll_event unused{};
+  ++controls_;
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, &unused);
+}
+
+}  // namespace
+
+std::unique_ptr<Engine> make_epoll_engine(const EngineContext& context) {
+  return std::make_unique<EpollEngine>(context);
+}
+
+}  // namespace bight::detail

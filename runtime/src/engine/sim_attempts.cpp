@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/sim_attempts.hpp"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+namespace bight::detail {
+namespace {
+
+using State = SimEnd::State;
+
+constexpr int kWait = SimAttempts::kWait;
+
+int as_result(std::size_t count) noexcept { return static_cast<int>(std::min<std::size_t>(count, INT_MAX)); }
+
+/// How many bytes can be read; 0 at the end of the stream, -errno, or kWait.
+int available(SimSocket& socket) noexcept {
+  if (socket.end == nullptr) return -ENOTCONN;
+  SimEnd& end = *socket.end;
+  if (!end.received.empty()) return as_result(end.received.size());
+  if (end.fin_received) return 0;
+  if (end.error != 0) return -std::exchange(end.error, 0);
+  if (end.state == State::connecting) return kWait;
+  return end.read_ended() ? 0 : kWait;
+}
+
+/// What poll(2) calls hung up: nothing more to read nor to write.
+bool hung_up(const SimSocket& socket) noexcept {
+  if (socket.end == nullptr) return !socket.listening;
+  const SimEnd& end = *socket.end;
+  return end.error != 0 || end.state == State::closed || (end.read_ended() && end.write_shut);
+}
+
+bool readable(const SimSocket& socket) noexcept {
+  if (hung_up(socket)) return true;
+  if (socket.listening) return !socket.queue.empty();
+  return socket.end->state != State::connecting && (socket.end->read_ended() || !socket.end->received.empty());
+}
+
+bool writable(const SimSocket& socket) noexcept {
+  if (hung_up(socket)) return true;
+  if (socket.listening || socket.end->state == State::connecting) return false;
+  return socket.end->write_shut || socket.end->send_room() > 0;
+}
+
+}  // namespace
+
+int SimAttempts::attempt(SimSocket& socket, Op& op) {
+  switch (op.kind) {
+    case OpKind::recv: return receive(socket, {static_cast<std::byte*>(op.data), op.size});
+    case OpKind::recv_lent: return receive_lent(socket, op);
+    case OpKind::send: {
+      const ::iovec whole{op.data, op.size};
+      return send(socket, {&whole, 1});
+    }
+    case OpKind::send_message: {
+      const auto& message = *static_cast<const ::msghdr*>(op.data);
+      return send(socket, {message.msg_iov, message.msg_iovlen});
+    }
+    case OpKind::accept: return accept(socket);
+    case OpKind::connect: return connect(socket, op);
+    case OpKind::poll_in: return readable(socket) ? 0 : kWait;
+    case OpKind::poll_out: return writable(socket) ? 0 : kWait;
+  }
+  return -EINVAL;
+}
+
+int SimAttempts::receive(SimSocket& socket, std::span<std::byte> buffer) {
+  if (buffer.empty()) return 0;
+  const int there = available(socket);
+  if (there <= 0) return there;
+  std::size_t count = std::min(static_cast<std::size_t>(there), buffer.size());
+  count = shorten(count, core_.faults().short_read, core_.counters().short_reads);
+  return as_result(net_.receive(*socket.end, buffer.first(count)));
+}
+
+int SimAttempts::receive_lent(SimSocket& socket, Op& op) {
+  if (const int there = available(socket); there <= 0) return there;
+  const BufferPool::Buffer buffer = buffers_.take();
+  if (buffer.data == nullptr) return -ENOMEM;
+  op.data = buffer.data;
+  op.buffer_id = buffer.id;
+  return receive(socket, {buffer.data, buffer.size});
+}
+
+int SimAttempts::send(SimSocket& socket, std::span<const ::iovec> pieces) {
+  if (socket.end == nullptr) return -EPIPE;
+  SimEnd& end = *socket.end;
+  if (end.error != 0) return -std::exchange(end.error, 0);
+  if (end.state == State::connecting) return kWait;
+  if (end.write_shut || end.state == State::closed) return -EPIPE;
+  std::size_t total = 0;
+  for (const ::iovec& piece : pieces) total += piece.iov_len;
+  if (total == 0) return 0;
+  if (end.send_room() == 0) return kWait;
+  const std::size_t most = std::min({total, end.send_room(), std::size_t{INT_MAX}});
+  const std::size_t count = shorten(most, core_.faults().short_write, core_.counters().short_writes);
+  net_.send(end, pieces, count);
+  return as_result(count);
+}
+
+std::size_t SimAttempts::shorten(std::size_t count, double probability, std::uint64_t& counter) noexcept {
+  if (count < 2 || !core_.strikes(probability)) return count;
+  ++counter;
+  return core_.some_of(count - 1);
+}
+
+int SimAttempts::accept(SimSocket& socket) {
+  if (!socket.listening) return -EINVAL;
+  const std::size_t most = core_.options().descriptors_max;
+  if (world_.descriptors.count() >= most) return -EMFILE;  // Linux takes the number before it looks for a connection
+  if (socket.queue.empty()) return kWait;
+  if (const int error = accept_fault(socket); error != 0) return error;
+  SimSocket* accepted = world_.descriptors.open(most, socket.family, core_.next_serial(), socket.options);
+  net_.accept(socket, *accepted);
+  auto& peak = core_.counters().descriptors_peak;
+  peak = std::max<std::uint64_t>(peak, world_.descriptors.count());
+  core_.note(SimNote::accepted, accepted->fd, accepted->end->connection->client.port);
+  return accepted->fd;
+}
+
+int SimAttempts::accept_fault(SimSocket& socket) {
+  const testing::Faults& faults = core_.faults();
+  if (core_.strikes(faults.accept_exhausted)) {
+    exhausted_until_ = core_.now() + core_.some_of(faults.exhausted_max);
+    core_.note(SimNote::exhausted, socket.fd, 0);
+  }
+  if (core_.now() < exhausted_until_ && !core_.calm()) {
+    ++core_.counters().accept_failures;
+    return -EMFILE;
+  }
+  if (!core_.strikes(faults.accept_abort)) return 0;
+  ++core_.counters().accept_failures;
+  net_.abort_first(socket);
+  return -ECONNABORTED;
+}
+
+/// phase 0: not begun; 1: under way, its outcome shows in the end's state.
+int SimAttempts::connect(SimSocket& socket, Op& op) {
+  if (op.phase == 0) {
+    if (const int error = begin_connect(socket, op); error != kWait) return error;
+    op.phase = 1;
+  }
+  if (socket.end == nullptr) return -ECONNABORTED;
+  SimEnd& end = *socket.end;
+  if (end.state == State::connecting) return kWait;
+  if (end.state == State::closed) return failed_connect(socket);
+  socket.connect_reported = true;
+  return 0;
+}
+
+int SimAttempts::begin_connect(SimSocket& socket, const Op& op) {
+  if (socket.listening) return -EISCONN;
+  if (socket.end != nullptr) {
+    if (socket.end->state == State::connecting) return -EALREADY;
+    if (socket.connect_reported) return -EISCONN;
+    if (socket.end->state == State::closed) return failed_connect(socket);
+    return kWait;
+  }
+  SimAddress peer;
+  const auto length = static_cast<::socklen_t>(op.size);
+  if (const int error = SimAddress::read(static_cast<const ::sockaddr*>(op.data), length, socket.family, peer);
+      error != 0) {
+    return error;
+  }
+  if (socket.options.v6only() && peer.is_v4()) return -ENETUNREACH;
+  const int error = net_.connect(socket, peer);
+  return error != 0 ? error : kWait;
+}
+
+int SimAttempts::failed_connect(SimSocket& socket) noexcept {
+  const int error = std::exchange(socket.end->error, 0);
+  net_.drop_failed(socket);
+  return error != 0 ? -error : -ECONNABORTED;
+}
+
+}  // namespace bight::detail

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/sim_calls.hpp"
+
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include <bight/check.hpp>
+
+namespace bight::detail {
+namespace {
+
+constexpr int kBacklogMost = 4096;  // Linux's net.core.somaxconn
+
+int check_kind(int domain, int type, int protocol) noexcept {
+  if (domain != AF_INET && domain != AF_INET6) return -EAFNOSUPPORT;
+  if ((type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != SOCK_STREAM) return -ESOCKTNOSUPPORT;
+  return protocol == 0 || protocol == IPPROTO_TCP ? 0 : -EPROTONOSUPPORT;
+}
+
+}  // namespace
+
+int SimCalls::socket(int domain, int type, int protocol) noexcept {
+  if (const int error = check_kind(domain, type, protocol); error != 0) return error;
+  const testing::SimOptions& options = core_.options();
+  const SimSocketOptions buffers(options.send_buffer, options.receive_buffer);
+  SimSocket* made = descriptors_.open(options.descriptors_max, domain, core_.next_serial(), buffers);
+  if (made == nullptr) return -EMFILE;
+  core_.counters().descriptors_peak = std::max<std::uint64_t>(core_.counters().descriptors_peak, descriptors_.count());
+  core_.note(SimNote::socket, made->fd, domain);
+  return made->fd;
+}
+
+int SimCalls::bind(int fd, const ::sockaddr* address, ::socklen_t length) noexcept {
+  SimSocket* socket = descriptors_.find(fd);
+  if (socket == nullptr) return -EBADF;
+  SimAddress wanted;
+  if (const int error = SimAddress::read(address, length, socket->family, wanted); error != 0) return error;
+  if (socket->bound || socket->end != nullptr) return -EINVAL;
+  if (socket->family == AF_INET6 && socket->options.v6only() && wanted.is_v4()) return -EINVAL;
+  const int error = net_.ports().bind(*socket, wanted);
+  core_.note(SimNote::bind, fd, error != 0 ? error : socket->local.port);
+  return error;
+}
+
+int SimCalls::listen(int fd, int backlog) noexcept {
+  SimSocket* socket = descriptors_.find(fd);
+  if (socket == nullptr) return -EBADF;
+  const int error = listen_on(*socket, backlog);
+  core_.note(SimNote::listen, fd, error);
+  return error;
+}
+
+int SimCalls::listen_on(SimSocket& socket, int backlog) {
+  if (socket.end != nullptr) return -EINVAL;
+  if (!socket.bound) {
+    if (const int error = net_.ports().bind(socket, SimAddress::any(socket.family)); error != 0) return error;
+  }
+  if (!socket.listening && net_.ports().in_the_way(socket)) return -EADDRINUSE;
+  socket.listening = true;
+  socket.backlog = static_cast<std::size_t>(backlog < 0 ? kBacklogMost : std::min(backlog, kBacklogMost));
+  return 0;
+}
+
+int SimCalls::shutdown(int fd, int how) noexcept {
+  SimSocket* socket = descriptors_.find(fd);
+  if (socket == nullptr) return -EBADF;
+  if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR) return -EINVAL;
+  const int error = end_sides(*socket, how);
+  core_.note(SimNote::shutdown, fd, error != 0 ? error : how);
+  return error;
+}
+
+int SimCalls::end_sides(SimSocket& socket, int how) {
+  if (socket.listening) {
+    if (how == SHUT_WR) return 0;
+    net_.stop_listening(socket);
+    if (!socket.port_given) {
+      net_.ports().unbind(socket);
+      socket.local = SimAddress::any(socket.family);
+    }
+    net_.poke(socket, SimDirection::in);
+    return 0;
+  }
+  if (socket.end == nullptr || socket.end->state == SimEnd::State::closed) return -ENOTCONN;
+  if (socket.end->state == SimEnd::State::connecting) {
+    net_.shut_write(*socket.end);
+    return 0;
+  }
+  SimEnd& end = *socket.end;
+  if (how != SHUT_WR) net_.shut_read(end);
+  if (how != SHUT_RD) net_.shut_write(end);
+  return 0;
+}
+
+int SimCalls::close(int fd) noexcept {
+  SimSocket* socket = descriptors_.find(fd);
+  if (socket == nullptr) return -EBADF;
+  BIGHT_CHECK(socket->slots[0].op == nullptr && socket->slots[1].op == nullptr,
+              "a simulated descriptor was closed under an operation: Engine::forget() comes first");
+  core_.note(SimNote::close, fd, 0);
+  net_.close(*socket);
+  descriptors_.close(fd);
+  return 0;
+}
+
+int SimCalls::set_option(int fd, int level, int name, const void* value, ::socklen_t length) noexcept {
+  SimSocket* socket = descriptors_.find(fd);
+  if (socket == nullptr) return -EBADF;
+  const bool v6only = level == IPPROTO_IPV6 && name == IPV6_V6ONLY;
+  if (level == IPPROTO_IPV6 && socket->family != AF_INET6) return -ENOPROTOOPT;
+  if (v6only && (socket->bound || socket->end != nullptr)) return -EINVAL;
+  const int error = socket->options.set(level, name, value, length);
+  if (error == 0 && socket->end != nullptr) {
+    net_.apply_options(*socket->end);
+  }
+  return error;
+}
+
+int SimCalls::get_option(int fd, int level, int name, void* value, ::socklen_t* length) noexcept {
+  SimSocket* socket = descriptors_.find(fd);
+  if (socket == nullptr) return -EBADF;
+  if (level != SOL_SOCKET) return socket->options.get(level, name, value, length);
+  switch (name) {
+    case SO_ERROR:
+      sim_give_option(socket->end != nullptr ? std::exchange(socket->end->error, 0) : 0, value, length);
+      return 0;
+    case SO_ACCEPTCONN: sim_give_option(socket->listening ? 1 : 0, value, length); return 0;
+    case SO_DOMAIN: sim_give_option(socket->family, value, length); return 0;
+    default: return socket->options.get(level, name, value, length);
+  }
+}
+
+int SimCalls::local_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept {
+  const SimSocket* socket = descriptors_.find(fd);
+  if (socket == nullptr) return -EBADF;
+  (socket->end != nullptr ? socket->end->local : socket->local).write(socket->family, address, length);
+  return 0;
+}
+
+int SimCalls::peer_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept {
+  const SimSocket* socket = descriptors_.find(fd);
+  if (socket == nullptr) return -EBADF;
+  if (socket->end == nullptr || socket->end->state != SimEnd::State::established) return -ENOTCONN;
+  const SimEnd& end = *socket->end;
+  (end.side == 0 ? end.connection->server : end.connection->client).write(socket->family, address, length);
+  return 0;
+}
+
+}  // namespace bight::detail

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sys/socket.h>
+
+#include <cerrno>
+
+#include "engine/engine.hpp"
+#include "engine/sim_core.hpp"
+#include "engine/sim_net.hpp"
+#include "engine/sim_socket.hpp"
+
+namespace bight::detail {
+
+/// The system calls on sockets that never wait, answered by the simulated kernel as Linux does.
+class SimCalls final : public SocketCalls {
+ public:
+  SimCalls(SimCore& core, SimDescriptors& descriptors, SimNet& net) noexcept
+      : core_(core), descriptors_(descriptors), net_(net) {}
+
+  int socket(int domain, int type, int protocol) noexcept override;
+  int adopt(int fd) noexcept override { return descriptors_.find(fd) != nullptr ? 0 : -EBADF; }
+  int bind(int fd, const ::sockaddr* address, ::socklen_t length) noexcept override;
+  int listen(int fd, int backlog) noexcept override;
+  int shutdown(int fd, int how) noexcept override;
+  int close(int fd) noexcept override;
+  int set_option(int fd, int level, int name, const void* value, ::socklen_t length) noexcept override;
+  int get_option(int fd, int level, int name, void* value, ::socklen_t* length) noexcept override;
+  int local_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept override;
+  int peer_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept override;
+
+ private:
+  int listen_on(SimSocket& socket, int backlog);
+  int end_sides(SimSocket& socket, int how);
+
+  SimCore& core_;
+  SimDescriptors& descriptors_;
+  SimNet& net_;
+};
+
+}  // namespace bight::detail

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <iosfwd>
+#include <optional>
+#include <vector>
+
+#include <bight/testing.hpp>
+#include <bight/time.hpp>
+
+#include "engine/sim_random.hpp"
+
+namespace bight::detail {
+
+/// The two things a descriptor can be waited on for.
+enum class SimDirection : std::uint8_t { in, out };
+
+/// Something that will happen in the simulated kernel. Refers to things by number and serial: what it was meant for may
+/// be gone by then.
+struct SimEvent {
+  enum class Kind : std::uint8_t {
+    arrive,      // a segment of connection `number` reaches the end opposite to `side`
+    repeat_syn,  // of connection `number`
+    retry,       // the operation on descriptor `number` in direction `side` has been delayed for long enough
+    expire,      // the same, cancelled: it ends now
+  };
+
+  TimePoint when{};
+  std::uint64_t sequence = 0;  // breaks ties
+  std::uint64_t serial = 0;
+  std::uint32_t number = 0;
+  std::uint32_t ticket = 0;  // retry, expire: which operation
+  Kind kind = Kind::arrive;
+  std::uint8_t side = 0;
+};
+
+/// What a trace tells, in the order of the names in sim_core.cpp.
+enum class SimNote : std::uint8_t {
+  // Calls, with what they return.
+  socket,
+  bind,
+  listen,
+  shutdown,
+  close,
+  accepted,
+  // Finished operations, with their results; in the order of OpKind.
+  recv,
+  recv_lent,
+  send,
+  send_message,
+  accept,
+  connect,
+  poll_in,
+  poll_out,
+  // Arrivals, with the bytes they bring or acknowledge; in the order of SimSegment::Kind.
+  syn,
+  syn_ack,
+  open,
+  data,
+  acknowledge,
+  fin,
+  reset,
+  // What else happens.
+  syn_lost,
+  refused,
+  reset_injected,
+  stalled,
+  delayed,
+  cancelled,
+  exhausted,
+};
+
+/// BIGHT_SIM_SEED, if it is set.
+[[nodiscard]] std::optional<std::uint64_t> sim_seed_from_environment() noexcept;
+
+/// What all parts of a simulated world share: its clock, what is yet to happen, its dice, and its memory of what has
+/// happened.
+class SimCore {
+ public:
+  explicit SimCore(const testing::SimOptions& options);
+
+  [[nodiscard]] const testing::SimOptions& options() const noexcept { return options_; }
+  [[nodiscard]] const testing::Faults& faults() const noexcept { return options_.faults; }
+  [[nodiscard]] testing::Counters& counters() noexcept { return counters_; }
+  [[nodiscard]] SimRandom& random() noexcept { return random_; }
+  [[nodiscard]] std::uint64_t next_serial() noexcept { return ++serial_; }
+
+  // Time.
+
+  [[nodiscard]] TimePoint now() const noexcept { return now_; }
+  void advance(TimePoint to) noexcept {
+    if (to > now_) now_ = to;
+  }
+  void schedule(SimEvent event);
+  /// Takes the next event if it is due by `until`, and moves the clock to its time.
+  [[nodiscard]] bool take_event(TimePoint until, SimEvent& event) noexcept;
+  [[nodiscard]] bool has_events() const noexcept { return !events_.empty(); }
+
+  // Chance.
+
+  /// Whether a fault of this probability strikes. Never after the faults have been ended.
+  [[nodiscard]] bool strikes(double probability) noexcept;
+  [[nodiscard]] bool calm() const noexcept { return calm_ || now_ >= calm_from_; }
+  void calm_down() noexcept { calm_ = true; }
+  /// From zero (excluded) to `most`.
+  [[nodiscard]] Duration some_of(Duration most) noexcept;
+  [[nodiscard]] std::size_t some_of(std::size_t most) noexcept {
+    return static_cast<std::size_t>(random_.between(1, most));
+  }
+
+  // Memory.
+
+  void note(SimNote what, std::int64_t who, std::int64_t amount) noexcept;
+  [[nodiscard]] std::uint64_t hash() const noexcept { return hash_; }
+
+ private:
+  void fold(std::uint64_t value) noexcept;
+  void print(SimNote what, std::int64_t who, std::int64_t amount) noexcept;
+
+  const testing::SimOptions options_;
+  SimRandom random_;
+  TimePoint now_;
+  TimePoint calm_from_;
+  bool calm_ = false;
+  std::vector<SimEvent> events_;  // a heap, the next event first
+  std::uint64_t sequence_ = 0;
+  std::uint64_t serial_ = 0;
+  std::uint64_t hash_;
+  std::ostream* trace_;
+  testing::Counters counters_;
+};
+
+}  // namespace bight::detail

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <queue>
+#include <vector>
+
+#include "engine/sim_address.hpp"
+#include "engine/sim_core.hpp"
+#include "engine/sim_options.hpp"
+
+namespace bight::detail {
+
+struct Op;
+struct SimEnd;
+
+/// The operation that waits on a socket in one direction.
+struct SimSlot {
+  Op* op = nullptr;
+  std::uint32_t ticket = 0;  // counts the delays of this slot, so that an event meant for an earlier one can be told
+  bool delayed = false;      // not to be tried again before its retry event
+};
+
+/// What a descriptor of the simulated kernel stands for.
+struct SimSocket {
+  SimSocket(int number, std::uint64_t nth, int address_family, const SimSocketOptions& with) noexcept
+      : fd(number), family(address_family), serial(nth), options(with), local(SimAddress::any(address_family)) {}
+
+  [[nodiscard]] SimSlot& slot(SimDirection direction) noexcept { return slots[static_cast<std::size_t>(direction)]; }
+
+  const int fd;
+  const int family;
+  const std::uint64_t serial;
+  SimSocketOptions options;
+  SimSlot slots[2];
+
+  // Bound: `local` has a port that is registered.
+  bool bound = false;
+  bool port_given = false;  // by the program; one that the kernel has found is lost when the socket ceases to listen
+  SimAddress local;
+
+  // Listening.
+  bool listening = false;
+  std::size_t backlog = 0;
+  std::size_t handshakes = 0;  // connections on their way into the queue
+  std::deque<SimEnd*> queue;
+
+  // Connecting, connected, or having been.
+  SimEnd* end = nullptr;
+  bool connect_reported = false;  // somebody has been told that it is connected
+};
+
+/// The open descriptors: like the kernel's, a new one gets the lowest free number, so that a number's old and new
+/// meaning get mixed up here if they ever do.
+class SimDescriptors {
+ public:
+  static constexpr int kFirst = 1000;
+
+  /// Null: there are `most` of them already.
+  SimSocket* open(std::size_t most, int family, std::uint64_t serial, const SimSocketOptions& options);
+  void close(int fd) noexcept;
+
+  [[nodiscard]] SimSocket* find(int fd) const noexcept {
+    const auto index = static_cast<std::size_t>(fd - kFirst);
+    return fd >= kFirst && index < sockets_.size() ? sockets_[index].get() : nullptr;
+  }
+  /// The same, unless the number has changed hands since.
+  [[nodiscard]] SimSocket* find(int fd, std::uint64_t serial) const noexcept {
+    SimSocket* socket = find(fd);
+    return socket != nullptr && socket->serial == serial ? socket : nullptr;
+  }
+  [[nodiscard]] std::size_t count() const noexcept { return open_; }
+
+  template <class F>
+  void for_each(F&& visit) const {
+    for (const auto& each : sockets_) {
+      if (each != nullptr) visit(*each);
+    }
+  }
+
+ private:
+  std::vector<std::unique_ptr<SimSocket>> sockets_;
+  std::priority_queue<int, std::vector<int>, std::greater<>> free_;
+  std::size_t open_ = 0;
+};
+
+}  // namespace bight::detail

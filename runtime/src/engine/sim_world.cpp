@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/sim_world.hpp"
+
+#include <bight/check.hpp>
+
+namespace bight::detail {
+namespace {
+
+std::string describe(const SimSocket& socket) {
+  std::string text = "descriptor " + std::to_string(socket.fd) + ": ";
+  if (socket.listening) return text + "listens on " + socket.local.to_string();
+  if (socket.end == nullptr) return text + (socket.bound ? "bound to " + socket.local.to_string() : "a new socket");
+  const SimConnection& connection = *socket.end->connection;
+  const bool client = socket.end->side == 0;
+  return text + "from " + socket.end->local.to_string() + (client ? " connected to " : " accepted from ") +
+         (client ? connection.server : connection.client).to_string();
+}
+
+}  // namespace
+
+SimWorld::SimWorld(const testing::SimOptions& options)
+    : core(options), net(core, descriptors), calls(core, descriptors, net) {}
+
+void SimWorld::attach(SimOperations& operations) noexcept {
+  BIGHT_CHECK(operations_ == nullptr, "a loop runs in this simulated world already: one at a time");
+  operations_ = &operations;
+  net.set_waker(&operations);
+}
+
+void SimWorld::detach() noexcept {
+  operations_ = nullptr;
+  net.set_waker(nullptr);
+}
+
+bool SimWorld::step(TimePoint until) noexcept {
+  SimEvent event;
+  if (!core.take_event(until, event)) return false;
+  switch (event.kind) {
+    case SimEvent::Kind::arrive: net.arrive(event.number, event.serial, event.side); break;
+    case SimEvent::Kind::repeat_syn: net.repeat_syn(event.number, event.serial); break;
+    case SimEvent::Kind::retry:
+    case SimEvent::Kind::expire:
+      if (operations_ != nullptr) operations_->on_time(event);
+      break;
+  }
+  return true;
+}
+
+void SimWorld::settle() noexcept {
+  while (step(TimePoint::max())) {
+  }
+}
+
+std::string SimWorld::leaks() const {
+  std::string text;
+  descriptors.for_each([&](const SimSocket& socket) { text += describe(socket) + "\n"; });
+  if (const std::size_t count = net.orphans(); count != 0) {
+    text += std::to_string(count) + " connections that no descriptor stands for have not come to their end\n";
+  }
+  return text;
+}
+
+}  // namespace bight::detail

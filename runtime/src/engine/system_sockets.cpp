@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/system_sockets.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace bight::detail {
+namespace {
+
+int outcome(int returned) noexcept { return returned < 0 ? -errno : returned; }
+
+}  // namespace
+
+int SystemSockets::socket(int domain, int type, int protocol) noexcept {
+  return outcome(::socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));
+}
+
+int SystemSockets::adopt(int fd) noexcept {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0) return -errno;
+  return (flags & O_NONBLOCK) != 0 ? 0 : outcome(::fcntl(fd, F_SETFL, flags | O_NONBLOCK));
+}
+
+int SystemSockets::bind(int fd, const ::sockaddr* address, ::socklen_t length) noexcept {
+  return outcome(::bind(fd, address, length));
+}
+
+int SystemSockets::listen(int fd, int backlog) noexcept { return outcome(::listen(fd, backlog)); }
+
+int SystemSockets::shutdown(int fd, int how) noexcept { return outcome(::shutdown(fd, how)); }
+
+// EINTR from close(2) on Linux: the descriptor is gone all the same.
+int SystemSockets::close(int fd) noexcept { return outcome(::close(fd)); }
+
+int SystemSockets::set_option(int fd, int level, int name, const void* value, ::socklen_t length) noexcept {
+  return outcome(::setsockopt(fd, level, name, value, length));
+}
+
+int SystemSockets::get_option(int fd, int level, int name, void* value, ::socklen_t* length) noexcept {
+  return outcome(::getsockopt(fd, level, name, value, length));
+}
+
+int SystemSockets::local_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept {
+  return outcome(::getsockname(fd, address, length));
+}
+
+int SystemSockets::peer_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept {
+  return outcome(::getpeername(fd, address, length));
+}
+
+}  // namespace bight::detail

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fd_table.hpp"
+
+#include <bight/check.hpp>
+
+namespace bight::detail {
+
+FdState& FdTable::open(int fd) {
+  const std::size_t block = static_cast<std::size_t>(fd) / kBlock;
+  if (block >= blocks_.size()) blocks_.resize(block + 1);
+  if (blocks_[block] == nullptr) blocks_[block] = std::make_unique<Block>();
+  FdState& state = (*this)[fd];
+  BIGHT_CHECK(!state.open,
+              "a descriptor was opened that another Socket of this loop still owns: was it closed behind its back?");
+  const std::uint32_t generation = state.generation + 1;
+  state = FdState{};
+  state.generation = generation;
+  state.open = true;
+  ++open_;
+  return state;
+}
+
+void FdTable::close(int fd) noexcept {
+  FdState& state = (*this)[fd];
+  state.open = false;
+  state.reader = state.writer = nullptr;  // whoever waited finds out by this
+  ++state.generation;
+  --open_;
+}
+
+}  // namespace bight::detail

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include <bight/time.hpp>
+
+#include "engine/op.hpp"
+
+namespace bight::detail {
+
+/// What the loop knows of one descriptor. Never moves, so that a Socket may while fibers wait on it.
+struct alignas(64) FdState {  // a line each
+  Op* reader = nullptr;       // the operation under way in each direction: there is one at most
+  Op* writer = nullptr;
+  Duration read_timeout{0};
+  Duration write_timeout{0};
+  void* engine_data = nullptr;  // the engine's own
+  // Counts the descriptors that have had this number, so that news of an old one can be told.
+  std::uint32_t generation = 0;
+  bool open = false;
+  bool shared = false;  // others (a parent, other shards) may have the same open file: closing ours does not end it
+  std::uint8_t engine_flags = 0;  // the engine's own; 0 when the descriptor is opened
+};
+
+/// The states of all descriptors, by number, in blocks made when a number in their range is first seen.
+class FdTable {
+ public:
+  /// Throws std::bad_alloc.
+  FdState& open(int fd);
+  void close(int fd) noexcept;
+
+  [[nodiscard]] FdState& operator[](int fd) noexcept {
+    const auto number = static_cast<std::size_t>(fd);
+    return (*blocks_[number / kBlock])[number % kBlock];
+  }
+  [[nodiscard]] std::size_t open_count() const noexcept { return open_; }
+
+ private:
+  static constexpr std::size_t kBlock = 256;
+  using Block = std::array<FdState, kBlock>;
+  std::vector<std::unique_ptr<Block>> blocks_;
+  std::size_t open_ = 0;
+};
+
+}  // namespace bight::detail

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+namespace bight::detail {
+
+/// Has `forget` run in every child process forked from now on by this thread's process (once; later calls with the same
+/// purpose are ignored). A loop in a forked child would share its ring and its epoll set with the parent, so the child
+/// must not see it.
+void forget_loop_in_forked_children(void (*forget)()) noexcept;
+
+}  // namespace bight::detail

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "loop.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+#include <utility>
+
+#include <bight/check.hpp>
+#include <bight/error.hpp>
+
+#include "fork_guard.hpp"
+#include "overflow.hpp"
+#include "remote_queue.hpp"
+#include "signals.hpp"
+
+namespace bight::detail {
+
+thread_local constinit Loop* Loop::current_ = nullptr;
+
+Loop::Loop(const RunOptions& options)
+    : exceptions_(exception_state()),
+      options_(options),
+      buffers_(options.receive_buffers),
+      engine_(make_engine({descriptors_, buffers_, options_})),
+      virtual_time_(engine_->virtual_time()),
+      timers_(engine_->now()),
+      stacks_(options.stacks_kept),
+      remote_(std::make_shared<RemoteQueue>(*engine_, options_.posts_max)) {
+  BIGHT_CHECK(current_ == nullptr, "this thread runs a loop already: run() does not nest");
+  current_ = this;
+  context_.notes = &thread_stack_;
+  forget_loop_in_forked_children([] { current_ = nullptr; });
+}
+
+Loop::~Loop() {
+  stacks_.for_each_owner([](const FiberControl&) {
+    BIGHT_CHECK(false, "a Fiber handle outlives its loop: the fiber's outcome is on a stack that goes with the loop");
+  });
+  remote_->close();
+  current_ = nullptr;
+}
+
+Loop& Loop::require() noexcept {
+  BIGHT_CHECK(current_ != nullptr,
+              "there is no loop on this thread: call this inside run(), on its thread (and never in a child forked "
+              "from inside it)");
+  return *current_;
+}
+
+FiberControl& Loop::require_fiber() const noexcept {
+  BIGHT_CHECK(running_ != nullptr, "only a fiber can wait: callbacks (post, on_done) may spawn one");
+  return *running_;
+}
+
+// --- The fibers' side ------------------------------------------------------------------------------------------------
+
+void Loop::add(FiberControl& fiber) noexcept {
+  fiber.loop = this;
+  fiber.id = next_id_++;
+  stacks_.set_owner(fiber.stack_class, fiber.stack_index, &fiber);
+  ++alive_;
+  if (fiber.daemon) ++daemons_;
+  ++counters_.fibers_spawned;
+  make_ready(fiber);
+}
+
+void Loop::park(Parking& parking) noexcept {
+  FiberControl& self = *running_;
+  self.status = FiberStatus::parked;
+  self.parking = &parking;
+  switch_from(self);
+}
+
+void Loop::pass() noexcept {
+  FiberControl& self = *running_;
+  if (ready_.empty() && slice_left_ > 0) {
+    --slice_left_;
+    return;
+  }
+  make_ready(self);
+  switch_from(self);
+}
+
+void Loop::switch_from(FiberControl& fiber) noexcept {
+  FiberControl* next = next_in_slice();
+  running_ = next;
+  if (next == nullptr) {
+    switch_context(fiber.context, context_, exceptions_);
+    return;
+  }
+  next->status = FiberStatus::running;
+  ++counters_.switches;
+  if (next != &fiber) switch_context(fiber.context, next->context, exceptions_);
+}
+
+FiberControl* Loop::next_in_slice() noexcept {
+  if (--slice_left_ <= 0 && !extend_slice()) return nullptr;
+  return ready_.pop();
+}
+
+TimePoint Loop::look_at_clock() noexcept {
+  // In this order: the counter may then only be behind the time it stands for, which makes the time look older than it
+  // is.
+  looked_at_cycles_ = virtual_time_ ? 0 : sys::cycles();
+  looked_ = engine_->now();
+  return looked_;
+}
+
+/// The count has run out of its present step: grants another one unless the slice has used up its switches or its time.
+bool Loop::extend_slice() noexcept {
+  if (--slice_steps_ <= 0) return false;
+  if (!virtual_time_ && look_at_clock() >= slice_end_) return false;
+  slice_left_ = kSliceStep;
+  return true;
+}
+
+void Loop::finish(FiberControl& fiber) noexcept {
+  if (fiber.owner != nullptr) leave_scope(fiber);
+  fiber.joiners.wake_all(*this);
+  while (DoneCallback* each = fiber.done_callbacks) {
+    fiber.done_callbacks = each->next;
+    defer(std::move(each->callback));
+    delete each;
+  }
+  --alive_;
+  if (fiber.daemon) --daemons_;
+  Context& gone = fiber.context;
+  if (--fiber.references == 0) destroy(fiber);
+
+  // The stack may belong to the pool again, but nobody can take it before the switch below is done.
+  FiberControl* next = next_in_slice();
+  running_ = next;
+  if (next == nullptr) leave_context(gone, context_, exceptions_);
+  next->status = FiberStatus::running;
+  ++counters_.switches;
+  leave_context(gone, next->context, exceptions_);
+}
+
+void Loop::destroy(FiberControl& fiber) noexcept {
+  if (fiber.error != nullptr && !fiber.observed) report_unhandled(fiber);
+  const std::uint32_t size_class = fiber.stack_class;
+  const std::uint32_t index = fiber.stack_index;
+  delete fiber.own_name;
+  fiber.destroy(fiber);
+  stacks_.give_back(size_class, index);
+}
+
+// --- The loop's side -------------------------------------------------------------------------------------------------
+
+int Loop::run(void (*main)(void*), void* argument) {
+  OverflowReports overflow_reports(*this);
+  StopSignals stop_signals(*this, options_.stop_on_signals && !virtual_time_);
+  std::exception_ptr error;
+  {
+    SpawnOptions how;
+    how.name = "main";
+    how.stack_size = options_.main_stack_size;
+    Fiber<void> first = bight::spawn(how, main, argument);
+    first.on_done([this, &first] {
+      if (first.status() != FiberStatus::done) cancel_all();
+    });
+    do {
+      while (alive_ > 0) turn();
+      run_callbacks();
+    } while (alive_ > 0 || !callbacks_.empty());
+    // Whatever main made of its cancellation: this is what there is to know.
+    if (!deadlock_.empty()) throw Deadlock(deadlock_);
+    try {
+      first.get();
+    } catch (const FiberCancelled&) {
+      if (ended_by_signal_ == 0) throw;
+    }
+  }
+  return ended_by_signal_ == 0 ? 0 : 128 + ended_by_signal_;
+}
+
+void Loop::turn() {
+  run_slice();
+  run_callbacks();
+  if (alive_ == 0) return;
+  if (alive_ == daemons_ && !ending_) cancel_all();
+  poll_engine(wait_limit());
+  if (timers_.armed() != 0) counters_.timers_fired += timers_.expire(engine_->now());
+  stacks_.trim();
+}
+
+void Loop::run_slice() noexcept {
+  FiberControl* next = ready_.pop();
+  if (next == nullptr) return;
+  slice_left_ = kSliceStep;
+  slice_steps_ = std::max(1, static_cast<int>(options_.slice_switches) / kSliceStep);
+  if (!virtual_time_) slice_end_ = look_at_clock() + options_.slice_time;
+  running_ = next;
+  next->status = FiberStatus::running;
+  ++counters_.switches;
+  switch_context(context_, next->context, exceptions_);
+}
+
+TimePoint Loop::wait_limit() {
+  if (!ready_.empty() || !callbacks_.empty() || remote_->pending()) return TimePoint::min();
+  if (dead()) {
+    report_deadlock();
+    return TimePoint::min();
+  }
+  return timers_.next();
+}
+
+bool Loop::dead() const noexcept {
+  return timers_.armed() == 0 && !engine_->may_finish() && !remote_->has_users() &&
+         (stop_waiters_.empty() || !options_.stop_on_signals || virtual_time_) &&
+         signals_.load(std::memory_order_relaxed) == 0;
+}
+
+void Loop::report_deadlock() {
+  BIGHT_CHECK(deadlock_.empty(), "fibers went on waiting, for what can not come, after they were cancelled");
+  deadlock_ = "deadlock: nothing can wake any of " + std::to_string(alive_) + " parked fibers\n" + dump_fibers();
+  cancel_all();
+}
+
+void Loop::poll_engine(TimePoint until) noexcept {
+  const bool sleeps = until != TimePoint::min();
+  if (sleeps) {
+    if (!remote_->begin_sleep()) until = TimePoint::min();
+    ++counters_.sleeps;
+  } else if (!engine_->has_work()) {
+    take_signals();
+    return;
+  }
+  ++counters_.turns;
+  OpList finished;
+  engine_->wait(until, finished);
+  if (sleeps) remote_->end_sleep();
+  take_signals();
+  while (Op* op = finished.pop()) {
+    --counters_.operations_in_flight;
+    op->state = Op::State::done;
+    op->done(*op);
+  }
+}
+
+void Loop::defer(Callback callback) { callbacks_.push_back(std::move(callback)); }
+
+void Loop::run_callbacks() noexcept {
+  if (remote_->pending()) {
+    std::vector<Callback> posted;
+    remote_->take(posted);
+    counters_.posts += posted.size();
+    std::move(posted.begin(), posted.end(), std::back_inserter(callbacks_));
+  }
+  if (callbacks_.empty()) return;
+  std::swap(callbacks_, callbacks_running_);
+  for (Callback& each : callbacks_running_) {
+    try {
+      each();
+    } catch (const Cancelled&) {  // nobody to tell
+    } catch (...) {
+      report_unhandled(std::current_exception(), 0, "a callback");
+    }
+  }
+  callbacks_running_.clear();
+}
+
+void Loop::cancel_all() noexcept {
+  ending_ = true;
+  stacks_.for_each_owner([](FiberControl& fiber) {
+    if (!fiber.finished()) fiber.root.cancel();
+  });
+}
+
+// --- Stops
+// ----------
+
+void Loop::request_stop() noexcept {
+  stop_requested_ = true;
+  stop_waiters_.wake_all(*this);
+}
+
+void Loop::note_signal(int number) noexcept {
+  signals_.fetch_or(1U << static_cast<unsigned>(number), std::memory_order_relaxed);
+  engine_->wake();
+}
+
+void Loop::take_signals() noexcept {
+  if (signals_.load(std::memory_order_relaxed) == 0) return;
+  const std::uint32_t numbers = signals_.exchange(0, std::memory_order_relaxed);
+  const std::uint32_t before = std::exchange(signals_seen_, signals_seen_ | numbers);
+  // Ctrl-C reaches a shard twice, as SIGINT from the terminal and as SIGTERM from its supervisor. That is one wish.
+  if (stop_requested_ && before != 0 && (before & numbers) == 0) return;
+  if (!stop_requested_ && !stop_waiters_.empty()) {
+    request_stop();
+    return;
+  }
+  ended_by_signal_ = __builtin_ctz(numbers);
+  stop_requested_ = true;
+  cancel_all();
+}
+
+// --- Reports
+// ----------
+
+LoopStats Loop::stats() const noexcept {
+  LoopStats stats = counters_;
+  stats.fibers_alive = alive_;
+  stats.fibers_ready = ready_.size();
+  stats.timers_armed = timers_.armed();
+  stats.descriptors_open = descriptors_.open_count();
+  stats.stacks_reserved = stacks_.reserved();
+  stats.stacks_cached = stacks_.cached();
+  stats.receive_buffers_lent = buffers_.lent();
+  engine_->add_stats(stats);
+  return stats;
+}
+
+std::string Loop::dump_fibers() const {
+  std::vector<const FiberControl*> fibers;
+  stacks_.for_each_owner([&](const FiberControl& fiber) {
+    if (!fiber.finished()) fibers.push_back(&fiber);
+  });
+  std::sort(fibers.begin(), fibers.end(), [](const auto* a, const auto* b) { return a->id < b->id; });
+  std::string text;
+  for (const FiberControl* fiber : fibers) describe_fiber(*fiber, text);
+  return text;
+}
+
+}  // namespace bight::detail

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <bight/detail/callback.hpp>
+#include <bight/detail/fiber_control.hpp>
+#include <bight/fiber.hpp>
+#include <bight/run.hpp>
+
+#include "buffers.hpp"
+#include "context.hpp"
+#include "describe.hpp"
+#include "engine/engine.hpp"
+#include "fd_table.hpp"
+#include "stack_pool.hpp"
+#include "sys/cycle_counter.hpp"
+#include "timers.hpp"
+
+namespace bight::detail {
+
+class RemoteQueue;
+
+/// Fibers that are ready, first in first out. Intrusive.
+class RunQueue {
+ public:
+  [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
+  [[nodiscard]] std::size_t size() const noexcept {  // O(n): for statistics
+    std::size_t count = 0;
+    for (const FiberControl* each = first_; each != nullptr; each = each->next) ++count;
+    return count;
+  }
+  void push(FiberControl& fiber) noexcept {
+    fiber.next = nullptr;
+    (last_ != nullptr ? last_->next : first_) = &fiber;
+    last_ = &fiber;
+  }
+  FiberControl* pop() noexcept {
+    FiberControl* fiber = first_;
+    if (fiber != nullptr) {
+      first_ = fiber->next;
+      if (first_ == nullptr) last_ = nullptr;
+    }
+    return fiber;
+  }
+
+ private:
+  FiberControl* first_ = nullptr;
+  FiberControl* last_ = nullptr;
+};
+
+/// One loop: the scheduler of one thread and all it owns. The loop's own turns (timers, I/O, callbacks) run on the
+/// thread's stack; a fiber that waits switches straight to the next ready one, and to the loop only when there is none
+/// or the slice is used up.
+class Loop {
+ public:
+  explicit Loop(const RunOptions& options);
+  ~Loop();
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+  /// The calling thread's loop, or null.
+  [[nodiscard]] static Loop* current() noexcept { return current_; }
+  /// The calling thread's loop; aborts with a sentence when there is none.
+  [[nodiscard]] static Loop& require() noexcept;
+
+  /// Runs `main` and everything it leads to.
+  int run(void (*main)(void*), void* argument);
+
+  // Fibers.
+
+  /// The fiber that runs, or null in a callback.
+  [[nodiscard]] FiberControl* running() const noexcept { return running_; }
+  /// The same; aborts with a sentence outside a fiber.
+  [[nodiscard]] FiberControl& require_fiber() const noexcept;
+  void add(FiberControl& fiber) noexcept;
+  [[nodiscard]] std::size_t alive() const noexcept { return alive_; }
+  [[nodiscard]] bool ending() const noexcept { return ending_; }
+  void make_ready(FiberControl& fiber) noexcept {
+    fiber.status = FiberStatus::ready;
+    fiber.parking = nullptr;  // woken: a cancel from now on is found out at the next wait
+    ready_.push(fiber);
+  }
+  /// Switches away from the running fiber until somebody makes it ready. `parking` is what it waits in.
+  void park(Parking& parking) noexcept;
+  /// Goes to the end of the run queue.
+  void pass() noexcept;
+  /// Counts an operation that completed at once against the slice, so that a fiber whose data is always there lets
+  /// others run.
+  void charge() noexcept {
+    if (--slice_left_ <= 0) pass();
+  }
+  /// Ends the running fiber's local variables.
+  void end_locals(FiberControl& fiber) noexcept;
+  /// The end of the running fiber.
+  [[noreturn]] void finish(FiberControl& fiber) noexcept;
+  void destroy(FiberControl& fiber) noexcept;
+  void report_unhandled(FiberControl& fiber) noexcept;
+  void report_unhandled(const std::exception_ptr& error, std::uint64_t id, std::string_view name) noexcept;
+
+  // Callbacks, run by the loop outside any fiber.
+
+  void defer(Callback callback);
+  [[nodiscard]] const std::shared_ptr<RemoteQueue>& remote() const noexcept { return remote_; }
+
+  // Stops.
+
+  void request_stop() noexcept;
+  [[nodiscard]] bool stop_requested() const noexcept { return stop_requested_; }
+  [[nodiscard]] WaitList& stop_waiters() noexcept { return stop_waiters_; }
+  void note_signal(int number) noexcept;  // async-signal-safe
+
+  [[nodiscard]] TimePoint now() const noexcept { return engine_->now(); }
+  /// The time at most kRoughness ago.
+  [[nodiscard]] TimePoint rough_now() noexcept {
+    const bool fresh =
+        sys::kHasCycleCounter && sys::cycles() - looked_at_cycles_ < static_cast<std::uint64_t>(kRoughness.count());
+    return fresh ? looked_ : look_at_clock();
+  }
+  static constexpr Duration kRoughness = std::chrono::microseconds(250);
+  [[nodiscard]] Timers& timers() noexcept { return timers_; }
+  [[nodiscard]] Engine& engine() noexcept { return *engine_; }
+  [[nodiscard]] FdTable& descriptors() noexcept { return descriptors_; }
+  [[nodiscard]] BufferPool& buffers() noexcept { return buffers_; }
+  [[nodiscard]] StackPool& stacks() noexcept { return stacks_; }
+  [[nodiscard]] bool engine_is_virtual() const noexcept { return virtual_time_; }
+  // Both async-signal-safe.
+  [[nodiscard]] const FiberControl* owner_of_guard(const void* address) const noexcept {
+    return stacks_.owner_of_guard(address);
+  }
+  [[nodiscard]] const std::byte* stack_top(const FiberControl& fiber) const noexcept { return stacks_.top(fiber); }
+  [[nodiscard]] const RunOptions& options() const noexcept { return options_; }
+  [[nodiscard]] LoopStats stats() const noexcept;
+  [[nodiscard]] LoopStats& counters() noexcept { return counters_; }
+  [[nodiscard]] std::string dump_fibers() const;
+
+ private:
+  TimePoint look_at_clock() noexcept;
+
+  static constexpr int kSliceStep = 32;  // switches between two looks at the clock
+
+  void turn();
+  void run_slice() noexcept;
+  [[nodiscard]] FiberControl* next_in_slice() noexcept;
+  [[nodiscard]] bool extend_slice() noexcept;
+  void switch_from(FiberControl& fiber) noexcept;
+  void run_callbacks() noexcept;
+  void take_signals() noexcept;
+  [[nodiscard]] TimePoint wait_limit();
+  [[nodiscard]] bool dead() const noexcept;
+  void report_deadlock();
+  void cancel_all() noexcept;
+  void poll_engine(TimePoint until) noexcept;
+
+  static thread_local constinit Loop* current_ [[gnu::tls_model("initial-exec")]];
+
+  // What a switch touches, first.
+  FiberControl* running_ = nullptr;
+  RunQueue ready_;
+  int slice_left_ = 0;
+  int slice_steps_ = 0;
+  void* exceptions_ = nullptr;
+  Context context_;
+  StackNotes thread_stack_;
+  TimePoint slice_end_{};
+  TimePoint looked_{};  // at the clock, and what the cycle counter showed then
+  std::uint64_t looked_at_cycles_ = 0;
+
+  const RunOptions options_;
+  FdTable descriptors_;
+  BufferPool buffers_;
+  std::unique_ptr<Engine> engine_;
+  bool virtual_time_;
+  Timers timers_;
+  StackPool stacks_;
+  std::shared_ptr<RemoteQueue> remote_;
+  std::vector<Callback> callbacks_;
+  std::vector<Callback> callbacks_running_;
+  std::uint64_t next_id_ = 1;
+  std::size_t alive_ = 0;
+  std::size_t daemons_ = 0;
+  bool ending_ = false;  // everything has been cancelled
+  bool stop_requested_ = false;
+  WaitList stop_waiters_;
+  std::atomic<std::uint32_t> signals_{0};  // bits of the numbers that came
+  std::uint32_t signals_seen_ = 0;
+  int ended_by_signal_ = 0;
+  std::string deadlock_;
+  LoopStats counters_;
+};
+
+}  // namespace bight::detail

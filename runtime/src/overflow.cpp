@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "overflow.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <string_view>
+
+#include "loop.hpp"
+
+namespace bight::detail {
+namespace {
+
+constexpr std::size_t kSignalStack = 64 * 1024;
+
+struct sigaction segv_before {};
+std::once_flag handler_installed;
+
+/// A line put together without allocation or locale: all that is allowed in a signal handler.
+class Line {
+ public:
+  Line& operator<<(std::string_view text) noexcept {
+    const std::size_t count = std::min(text.size(), sizeof text_ - length_);
+    std::memcpy(text_ + length_, text.data(), count);
+    length_ += count;
+    return *this;
+  }
+  Line& operator<<(std::uint64_t number) noexcept {
+    char digits[20];
+    std::size_t count = 0;
+    do {
+      digits[count++] = static_cast<char>('0' + number % 10);
+      number /= 10;
+    } while (number != 0);
+    while (count > 0) *this << std::string_view(&digits[--count], 1);
+    return *this;
+  }
+  void print() const noexcept { [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text_, length_); }
+
+ private:
+  char text_[1024];
+  std::size_t length_ = 0;
+};
+
+void report(const Loop& loop, const FiberControl& fiber) noexcept {
+  const auto size =
+      static_cast<std::uint64_t>(loop.stack_top(fiber) - static_cast<const std::byte*>(fiber.stack.bottom));
+  Line line;
+  line << "bight: fatal: fiber #" << fiber.id << " '" << fiber.name() << "' overflowed its stack of " << size
+       << " bytes; spawned ";
+  if (fiber.spawn_address == nullptr) {
+    line << "at " << fiber.spawn_site.file << ":" << std::uint64_t{fiber.spawn_site.line};
+  } else {
+    line << "in a call without a recorded line";
+  }
+  line << "; give it more with SpawnOptions::stack_size, or keep big objects off its stack\n";
+  line.print();
+}
+
+void on_segv(int number, siginfo_t* info, void* context) {
+  if (const Loop* loop = Loop::current()) {
+    if (const FiberControl* fiber = loop->owner_of_guard(info->si_addr)) {
+      report(*loop, *fiber);
+      ::signal(SIGSEGV, SIG_DFL);  // returning repeats the access, which now ends the process, core dump and all
+      return;
+    }
+  }
+  if ((segv_before.sa_flags & SA_SIGINFO) != 0) {
+    segv_before.sa_sigaction(number, info, context);
+  } else if (segv_before.sa_handler != SIG_DFL && segv_before.sa_handler != SIG_IGN) {
+    segv_before.sa_handler(number);
+  } else {
+    ::signal(SIGSEGV, SIG_DFL);
+  }
+}
+
+[[maybe_unused]] void install_handler() noexcept {  // unused under AddressSanitizer
+  struct sigaction action {};
+  action.sa_sigaction = on_segv;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  ::sigemptyset(&action.sa_mask);
+  ::sigaction(SIGSEGV, &action, &segv_before);
+}
+
+}  // namespace
+
+OverflowReports::OverflowReports(Loop&) noexcept {
+#if !defined(BIGHT_ASAN)
+  memory_ = ::mmap(nullptr, kSignalStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory_ == MAP_FAILED) {
+    memory_ = nullptr;
+    return;
+  }
+  stack_t stack{};
+  stack.ss_sp = memory_;
+  stack.ss_size = kSignalStack;
+  ::sigaltstack(&stack, &stack_before_);
+  std::call_once(handler_installed, install_handler);
+#endif
+}
+
+OverflowReports::~OverflowReports() {
+  if (memory_ == nullptr) return;
+  ::sigaltstack(&stack_before_, nullptr);
+  ::munmap(memory_, kSignalStack);
+}
+
+}  // namespace bight::detail

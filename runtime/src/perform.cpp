@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "perform.hpp"
+
+#include <cerrno>
+#include <string>
+
+#include "deadline_clock.hpp"
+#include "loop.hpp"
+
+namespace bight::detail {
+namespace {
+
+const char* name_of(OpKind kind) noexcept {
+  switch (kind) {
+    case OpKind::recv:
+    case OpKind::recv_lent: return "recv";
+    case OpKind::send:
+    case OpKind::send_message: return "send";
+    case OpKind::accept: return "accept";
+    case OpKind::connect: return "connect";
+    case OpKind::poll_in: return "readability";
+    case OpKind::poll_out: return "writability";
+  }
+  return "?";
+}
+
+/// A fiber in an operation. It leaves only when the engine has finished the operation: what asks it to leave earlier (a
+/// cancellation, the timeout, the descriptor's closing) asks the engine to make haste and notes why.
+struct OpParking : Parking {
+  static const ParkingKind kKind;
+  OpParking(FiberControl& who, Op& operation) noexcept : Parking(who, kKind), op(operation) {}
+
+  void hurry(int why) noexcept {
+    if (op.state != Op::State::started) return;  // it is over; the fiber has yet to run
+    if (reason == 0) reason = why;
+    Loop& loop = *fiber->loop;
+    ++loop.counters().operations_cancelled;
+    loop.engine().cancel(op);
+  }
+
+  Op& op;
+  int reason = 0;
+};
+
+const ParkingKind OpParking::kKind{
+    [](Parking& parking) noexcept { static_cast<OpParking&>(parking).hurry(ECANCELED); },
+    [](const Parking& parking, std::string& text) {
+      const Op& waited = static_cast<const OpParking&>(parking).op;
+      text.append(name_of(waited.kind)).append(" on descriptor ").append(std::to_string(waited.fd));
+    }};
+
+struct OpTimer : Timer {
+  explicit OpTimer(OpParking& timed) noexcept
+      : Timer([](Timer& timer) noexcept { static_cast<OpTimer&>(timer).parking.hurry(ETIMEDOUT); }), parking(timed) {}
+  OpParking& parking;
+};
+
+void wake_waiter(Op& op) noexcept { Loop::current()->make_ready(*op.fiber); }
+
+/// Apart, so that a wait without a limit has no timer in its frame: frames of parked fibers are what a server's cache
+/// is full of.
+[[gnu::noinline]] void park_until(Loop& loop, OpParking& parking, TimePoint expiry) noexcept {
+  OpTimer timer(parking);
+  loop.timers().arm(timer, expiry);
+  loop.park(parking);
+  loop.timers().disarm(timer);
+}
+
+/// Waits for a started operation. `expiry` is set by the first of several waits.
+void wait_for(Loop& loop, Op& op, FiberControl& self, Duration timeout, TimePoint& expiry) noexcept {
+  OpParking parking(self, op);
+  op.fiber = &self;
+  op.done = wake_waiter;
+  ++loop.counters().operations_in_flight;
+  if (timeout > Duration::zero()) {
+    if (expiry == TimePoint{}) expiry = end_of(loop, timeout);
+    park_until(loop, parking, expiry);
+  } else {
+    loop.park(parking);
+  }
+  if (parking.reason != 0 && (op.result == -ECANCELED || op.result == -EAGAIN)) op.result = -parking.reason;
+}
+
+}  // namespace
+
+int perform(Op& op, FdState& state, Direction direction) {
+  Loop& loop = Loop::require();
+  FiberControl& self = loop.require_fiber();
+  Op*& slot = direction == Direction::reading ? state.reader : state.writer;
+  if (slot != nullptr) return -EBUSY;
+  const Duration timeout = direction == Direction::reading ? state.read_timeout : state.write_timeout;
+  TimePoint expiry{};
+  slot = &op;
+  do {
+    if (self.cancel_pending()) {
+      op.result = -ECANCELED;
+      break;
+    }
+    ++loop.counters().operations_started;
+    if (loop.engine().start(op)) {
+      ++loop.counters().operations_immediate;
+      slot = nullptr;  // before others run: to them the operation is over
+      loop.charge();
+      return op.result;
+    }
+    wait_for(loop, op, self, timeout, expiry);
+  } while (op.result == -EAGAIN && slot == &op);
+  // Meanwhile the descriptor may have been closed, and its number may belong to another.
+  if (slot == &op) slot = nullptr;
+  return op.result == -EAGAIN ? -EBADF : op.result;
+}
+
+void abandon(Op* op) noexcept {
+  if (op == nullptr || op->fiber == nullptr || op->fiber->parking == nullptr) return;
+  static_cast<OpParking*>(op->fiber->parking)->hurry(EBADF);
+}
+
+}  // namespace bight::detail

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "engine/op.hpp"
+#include "fd_table.hpp"
+
+namespace bight::detail {
+
+enum class Direction : unsigned char { reading, writing };
+
+/// Carries out `op` on the descriptor of `state` for the running fiber, which waits as long as it takes, or until the
+/// descriptor's timeout, a cancellation, or abandon(). Returns the operation's result: as the system call's, or -errno
+/// (-ECANCELED, -ETIMEDOUT, -EBADF for those three, and -EBUSY when the direction is taken).
+[[nodiscard]] int perform(Op& op, FdState& state, Direction direction);
+
+/// The descriptor under a waiting operation (or null) is being closed: the operation ends with -EBADF.
+void abandon(Op* op) noexcept;
+
+}  // namespace bight::detail

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "remote_queue.hpp"
+
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include <bight/check.hpp>
+#include <bight/remote.hpp>
+
+#include "engine/engine.hpp"
+#include "loop.hpp"
+
+namespace bight::detail {
+
+bool RemoteQueue::post(Callback callback) {
+  const std::lock_guard lock(mutex_);
+  if (engine_ == nullptr) return false;
+  if (queued_.size() >= limit_) {
+    throw std::system_error(
+        std::make_error_code(std::errc::resource_unavailable_try_again),
+        "post to a loop: RunOptions::posts_max = " + std::to_string(limit_) + " callbacks wait already");
+  }
+  queued_.push_back(std::move(callback));
+  pending_.store(true, std::memory_order_relaxed);
+  // Waking under the lock keeps the engine alive meanwhile: close() needs the lock, too.
+  if (std::exchange(sleeping_, false)) engine_->wake();
+  return true;
+}
+
+void RemoteQueue::drop_user() noexcept {
+  if (users_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  // The last way in is gone: a loop that sleeps with nothing else to wait for has to look again, for now it is
+  // deadlocked.
+  const std::lock_guard lock(mutex_);
+  look_again_ = !sleeping_;
+  if (engine_ != nullptr && std::exchange(sleeping_, false)) engine_->wake();
+}
+
+void RemoteQueue::take(std::vector<Callback>& into) noexcept {
+  const std::lock_guard lock(mutex_);
+  pending_.store(false, std::memory_order_relaxed);
+  std::swap(queued_, into);
+}
+
+bool RemoteQueue::begin_sleep() noexcept {
+  const std::lock_guard lock(mutex_);
+  sleeping_ = queued_.empty() && !std::exchange(look_again_, false);
+  return sleeping_;
+}
+
+void RemoteQueue::end_sleep() noexcept {
+  const std::lock_guard lock(mutex_);
+  sleeping_ = false;
+}
+
+void RemoteQueue::close() noexcept {
+  std::vector<Callback> dropped;
+  const std::lock_guard lock(mutex_);
+  engine_ = nullptr;
+  std::swap(dropped, queued_);
+}
+
+}  // namespace bight::detail
+
+namespace bight {
+
+Remote::Remote() : queue_(detail::Loop::require().remote()) { queue_->add_user(); }
+
+Remote::Remote(const Remote& other) noexcept : queue_(other.queue_) {
+  if (queue_ != nullptr) queue_->add_user();
+}
+
+Remote& Remote::operator=(Remote other) noexcept {
+  std::swap(queue_, other.queue_);
+  return *this;
+}
+
+Remote::~Remote() {
+  if (queue_ != nullptr) queue_->drop_user();
+}
+
+bool Remote::post(detail::Callback callback) const {
+  BIGHT_CHECK(queue_ != nullptr, "this Remote has been moved from");
+  return queue_->post(std::move(callback));
+}
+
+}  // namespace bight

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <bight/socket.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <string>
+
+#include <bight/check.hpp>
+
+#include "fd_table.hpp"
+#include "loop.hpp"
+#include "perform.hpp"
+
+namespace bight {
+namespace {
+
+using detail::Direction;
+using detail::Loop;
+using detail::Op;
+using detail::OpKind;
+
+std::error_code to_error(int result) noexcept {
+  return result < 0 ? std::error_code(-result, std::generic_category()) : std::error_code();
+}
+
+/// A call that does not wait: stores its error and returns its result, or 0.
+int settle(int result, std::error_code& error) noexcept {
+  error = to_error(result);
+  return std::max(result, 0);
+}
+
+std::error_code closed_error() noexcept { return std::make_error_code(std::errc::bad_file_descriptor); }
+
+constexpr std::size_t kLargestTransfer = 0x7ffff000;  // what the kernel moves with one call at most: read(2), Notes
+
+/// Drops from the front of `pieces` what has been written.
+std::span<::iovec> drop_written(std::span<::iovec> pieces, std::size_t written) noexcept {
+  while (!pieces.empty() && written >= pieces.front().iov_len) {
+    written -= pieces.front().iov_len;
+    pieces = pieces.subspan(1);
+  }
+  if (!pieces.empty()) {
+    pieces.front().iov_base = static_cast<std::byte*>(pieces.front().iov_base) + written;
+    pieces.front().iov_len -= written;
+  }
+  return pieces;
+}
+
+/// A descriptor in use by a verb that waits more than once: the Socket may be gone after the first time, its number may
+/// be another's.
+struct Use {
+  Use(int descriptor, detail::FdState* its_state) noexcept
+      : fd(descriptor), state(its_state), generation(its_state != nullptr ? its_state->generation : 0) {}
+  [[nodiscard]] int perform(Op& op) const {
+    if (state == nullptr || !state->open || state->generation != generation) return -EBADF;
+    return detail::perform(op, *state, Direction::writing);
+  }
+  int fd;
+  detail::FdState* state;
+  std::uint32_t generation;
+};
+
+}  // namespace
+
+Socket::Socket(int fd) : fd_(fd), state_(&Loop::require().descriptors().open(fd)) {
+  state_->shared = true;
+  Loop::require().engine().sockets().adopt(fd);
+}
+
+Socket Socket::open(int domain, int type, int protocol, std::error_code& error) {
+  Loop& loop = Loop::require();
+  const int fd = loop.engine().sockets().socket(domain, type, protocol);
+  error = to_error(fd);
+  Socket socket;
+  if (fd >= 0) {
+    socket.fd_ = fd;
+    socket.state_ = &loop.descriptors().open(fd);
+  }
+  return socket;
+}
+
+void Socket::close() noexcept {
+  if (fd_ < 0) return;
+  BIGHT_CHECK(Loop::current() != nullptr, "a socket was closed outside its loop: it must not outlive run()");
+  Loop& loop = *Loop::current();
+  detail::FdState& state = *state_;
+  detail::abandon(state.reader);
+  detail::abandon(state.writer);
+  loop.engine().forget(fd_);
+  loop.descriptors().close(fd_);
+  loop.engine().sockets().close(fd_);
+  fd_ = -1;
+  state_ = nullptr;
+}
+
+std::size_t Socket::read(std::span<std::byte> buffer, std::error_code& error) {
+  if (fd_ < 0) {
+    error = closed_error();
+    return 0;
+  }
+  Op op(OpKind::recv, fd_);
+  op.data = buffer.data();
+  op.size = std::min(buffer.size(), kLargestTransfer);
+  if (op.size == 0) {
+    error.clear();
+    return 0;
+  }
+  return static_cast<std::size_t>(settle(detail::perform(op, *state_, Direction::reading), error));
+}
+
+Chunk Socket::read(std::error_code& error) {
+  if (fd_ < 0) {
+    error = closed_error();
+    return {};
+  }
+  Op op(OpKind::recv_lent, fd_);
+  const int result = settle(detail::perform(op, *state_, Direction::reading), error);
+  if (result == 0) return {};
+  return {static_cast<std::byte*>(op.data), static_cast<std::uint32_t>(result), op.buffer_id,
+          Loop::current()->buffers()};
+}
+
+std::size_t Socket::write(std::span<const std::byte> data, std::error_code& error) {
+  if (fd_ < 0) {
+    error = closed_error();
+    return 0;
+  }
+  Op op(OpKind::send, fd_);
+  op.data = const_cast<std::byte*>(data.data());  // NOLINT(cppcoreguidelines-pro-type-const-cast): a send only reads
+  op.size = std::min(data.size(), kLargestTransfer);
+  if (op.size == 0) {
+    error.clear();
+    return 0;
+  }
+  return static_cast<std::size_t>(settle(detail::perform(op, *state_, Direction::writing), error));
+}
+
+void Socket::write_all(std::span<const std::byte> data, std::error_code& error) {
+  error.clear();
+  const Use use(fd_, state_);
+  while (!data.empty() && !error) {
+    Op op(OpKind::send, use.fd);
+    op.data = const_cast<std::byte*>(data.data());  // NOLINT(cppcoreguidelines-pro-type-const-cast): a send only reads
+    op.size = std::min(data.size(), kLargestTransfer);
+    data = data.subspan(static_cast<std::size_t>(settle(use.perform(op), error)));
+  }
+}
+
+void Socket::write_all(std::span<::iovec> pieces, std::error_code& error) {
+  error.clear();
+  const Use use(fd_, state_);
+  pieces = drop_written(pieces, 0);
+  while (!pieces.empty() && !error) {
+    ::msghdr message{};
+    message.msg_iov = pieces.data();
+    message.msg_iovlen = std::min<std::size_t>(pieces.size(), IOV_MAX);
+    Op op(OpKind::send_message, use.fd);
+    op.data = &message;
+    pieces = drop_written(pieces, static_cast<std::size_t>(settle(use.perform(op), error)));
+  }
+}
+
+Socket Socket::accept(std::error_code& error) {
+  if (fd_ < 0) {
+    error = closed_error();
+    return {};
+  }
+  Op op(OpKind::accept, fd_);
+  const int fd = detail::perform(op, *state_, Direction::reading);
+  error = to_error(fd);
+  Socket accepted;
+  if (fd >= 0) {
+    accepted.fd_ = fd;
+    accepted.state_ = &Loop::current()->descriptors().open(fd);
+  }
+  return accepted;
+}
+
+void Socket::connect(const ::sockaddr* address, ::socklen_t length, std::error_code& error) {
+  if (fd_ < 0) {
+    error = closed_error();
+    return;
+  }
+  Op op(OpKind::connect, fd_);
+  op.data = const_cast<::sockaddr*>(address);  // NOLINT(cppcoreguidelines-pro-type-const-cast): connect(2) only reads
+  op.size = length;
+  error = to_error(detail::perform(op, *state_, Direction::writing));
+}
+
+void Socket::wait_readable(std::error_code& error) {
+  if (fd_ < 0) {
+    error = closed_error();
+    return;
+  }
+  Op op(OpKind::poll_in, fd_);
+  error = to_error(detail::perform(op, *state_, Direction::reading));
+}
+
+void Socket::wait_writable(std::error_code& error) {
+  if (fd_ < 0) {
+    error = closed_error();
+    return;
+  }
+  Op op(OpKind::poll_out, fd_);
+  error = to_error(detail::perform(op, *state_, Direction::writing));
+}
+
+void Socket::bind(const ::sockaddr* address, ::socklen_t length, std::error_code& error) noexcept {
+  settle(Loop::require().engine().sockets().bind(fd_, address, length), error);
+}
+
+void Socket::listen(int backlog, std::error_code& error) noexcept {
+  settle(Loop::require().engine().sockets().listen(fd_, backlog), error);
+}
+
+void Socket::shutdown(int how, std::error_code& error) noexcept {
+  settle(Loop::require().engine().sockets().shutdown(fd_, how), error);
+}
+
+void Socket::set_option(int level, int name, const void* value, ::socklen_t size, std::error_code& error) noexcept {
+  settle(Loop::require().engine().sockets().set_option(fd_, level, name, value, size), error);
+}
+
+void Socket::set_option(int level, int name, int value, std::error_code& error) noexcept {
+  set_option(level, name, &value, sizeof value, error);
+}
+
+int Socket::option(int level, int name, std::error_code& error) const noexcept {
+  int value = 0;
+  ::socklen_t length = sizeof value;
+  settle(Loop::require().engine().sockets().get_option(fd_, level, name, &value, &length), error);
+  return value;
+}
+
+::socklen_t Socket::local_name(::sockaddr_storage& address, std::error_code& error) const noexcept {
+  ::socklen_t length = sizeof address;
+  settle(Loop::require().engine().sockets().local_name(fd_, reinterpret_cast<::sockaddr*>(&address), &length), error);
+  return length;
+}
+
+::socklen_t Socket::peer_name(::sockaddr_storage& address, std::error_code& error) const noexcept {
+  ::socklen_t length = sizeof address;
+  settle(Loop::require().engine().sockets().peer_name(fd_, reinterpret_cast<::sockaddr*>(&address), &length), error);
+  return length;
+}
+
+void Socket::set_read_timeout(Duration limit) noexcept {
+  if (state_ != nullptr) state_->read_timeout = limit;
+}
+
+void Socket::set_write_timeout(Duration limit) noexcept {
+  if (state_ != nullptr) state_->write_timeout = limit;
+}
+
+Duration Socket::read_timeout() const noexcept { return state_ != nullptr ? state_->read_timeout : Duration::zero(); }
+
+Duration Socket::write_timeout() const noexcept { return state_ != nullptr ? state_->write_timeout : Duration::zero(); }
+
+}  // namespace bight

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include <bight/detail/fiber_control.hpp>
+
+namespace bight::detail {
+
+/// Fiber stacks: equal ones side by side in slabs, per size class, each with a guard page at its low end, reused last
+/// in first out so that the next fiber runs on memory that is in the cache.
+///
+/// Guards are made when a stack is first used: with MADV_GUARD_INSTALL (Linux 6.13), which costs no mapping, or else
+/// with mprotect(2), which costs two; then a look at vm.max_map_count refuses in time what the kernel would refuse with
+/// a bare ENOMEM.
+class StackPool {
+ public:
+  struct Stack {
+    std::byte* low = nullptr;  // above the guard
+    std::byte* top = nullptr;  // coloured: see kColours
+    std::uint32_t size_class = 0;
+    std::uint32_t index = 0;
+  };
+
+  explicit StackPool(std::size_t kept) noexcept : kept_(kept) {}
+  ~StackPool();
+  StackPool(const StackPool&) = delete;
+  StackPool& operator=(const StackPool&) = delete;
+
+  /// A stack of at least `size` bytes, guard included. Throws std::system_error that names the limit which was hit.
+  [[nodiscard]] Stack take(std::size_t size);
+  /// Does not touch the stack's memory, so a fiber may call it for its own.
+  void give_back(std::uint32_t size_class, std::uint32_t index) noexcept;
+  /// Returns to the system the memory of unused stacks beyond the number to be kept. Not to be called while on a stack
+  /// that was given back.
+  void trim() noexcept;
+
+  void set_owner(std::uint32_t size_class, std::uint32_t index, FiberControl* owner) noexcept {
+    classes_[size_class].owners[index] = owner;
+  }
+  /// The fiber whose stack's guard `address` lies in; async-signal-safe.
+  [[nodiscard]] const FiberControl* owner_of_guard(const void* address) const noexcept;
+  [[nodiscard]] const std::byte* low(const FiberControl& fiber) const noexcept;
+  [[nodiscard]] const std::byte* top(const FiberControl& fiber) const noexcept;
+
+  template <class F>
+  void for_each_owner(F&& visit) const {
+    for (const SizeClass& each : classes_) {
+      for (std::size_t i = 0; i < each.owners.size(); ++i) {
+        if (each.owners[i] != nullptr) visit(*each.owners[i]);
+      }
+    }
+  }
+
+  [[nodiscard]] std::size_t reserved() const noexcept;
+  [[nodiscard]] std::size_t cached() const noexcept;
+
+  static constexpr std::size_t kPage = 4096;
+  static constexpr std::size_t kSmallest = 16 * 1024;
+  static constexpr std::size_t kClasses = 13;  // 16 KiB … 64 MiB
+  /// Stacks at equal distances would put the hot top lines of all fibers into the same few sets of the first-level
+  /// cache. Their tops are therefore moved down by one of 16 offsets, little enough that a shallow fiber still fits its
+  /// first page.
+  static constexpr std::size_t kColours = 16;
+  static constexpr std::size_t kColourStep = 128;
+
+ private:
+  struct SizeClass {
+    std::vector<std::byte*> bases;      // by index, the lowest byte (guard included)
+    std::vector<FiberControl*> owners;  // by index; null: unused
+    std::vector<std::uint32_t> warm;    // unused, memory kept
+    std::vector<std::uint32_t> cold;    // unused, memory returned
+    std::byte* fresh = nullptr;         // the rest of the newest slab, never used
+    std::size_t fresh_count = 0;
+    std::size_t next_slab = 64;  // stacks in the next slab; doubles
+  };
+  struct Slab {
+    std::byte* memory;
+    std::size_t bytes;
+  };
+
+  [[nodiscard]] static std::size_t bytes_of(std::size_t size_class) noexcept { return kSmallest << size_class; }
+  [[nodiscard]] static std::size_t class_for(std::size_t size);
+  [[nodiscard]] Stack describe(std::size_t size_class, std::uint32_t index) const noexcept;
+  [[nodiscard]] std::uint32_t make_fresh(std::size_t size_class);
+  void grow(SizeClass& each, std::size_t stack_bytes);
+  void guard(std::byte* base);
+  void check_map_count() const;
+  void trim_class(SizeClass& each, std::size_t stack_bytes) noexcept;
+
+  std::size_t kept_;
+  std::size_t guards_by_mprotect_ = 0;
+  std::array<SizeClass, kClasses> classes_{};
+  std::vector<Slab> slabs_;
+};
+
+}  // namespace bight::detail

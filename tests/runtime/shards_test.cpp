@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: Apache-2.0
+// The supervisor runs in a forked child; its workers tell what they do through a pipe.
+#include <bight/shards.hpp>
+
+#include <poll.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <functional>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <bight/fiber.hpp>
+#include <bight/log.hpp>
+#include <bight/stop.hpp>
+#include <bight/time.hpp>
+
+#include "child.hpp"
+
+namespace bight {
+namespace {
+
+using namespace std::chrono_literals;
+using test::Child;
+using test::describe;
+using test::in_child;
+
+/// Lines from the workers to the test. A line is one write, so lines of different workers do not mix.
+class Reports {
+ public:
+  Reports() {
+    std::array<int, 2> pipe{};
+    if (::pipe(pipe.data()) != 0) throw std::system_error(errno, std::generic_category(), "pipe");
+    read_end_ = Fd(pipe[0]);
+    write_end_ = Fd(pipe[1]);
+  }
+
+  /// A worker's side: "WHAT INDEX PID".
+  void tell(std::string_view what, std::size_t index) const {
+    const std::string line = std::string(what) + " " + std::to_string(index) + " " + std::to_string(::getpid()) + "\n";
+    [[maybe_unused]] const auto written = ::write(write_end_.get(), line.data(), line.size());
+  }
+
+  struct Report {
+    std::string what;
+    std::size_t index = 0;
+    pid_t pid = 0;
+  };
+
+  /// The test's side: the next line; {"nothing"} when none comes for 20 s, {"end"} when all who could write are gone.
+  Report next() {
+    for (;;) {
+      if (const auto end = text_.find('\n'); end != std::string::npos) {
+        Report report;
+        std::array<char, 32> what{};
+        std::sscanf(text_.c_str(), "%31s %zu %d", what.data(), &report.index, &report.pid);
+        report.what = what.data();
+        text_.erase(0, end + 1);
+        return report;
+      }
+      pollfd poll{read_end_.get(), POLLIN, 0};
+      if (::poll(&poll, 1, 20'000) <= 0) return {"nothing"};
+      std::array<char, 1000> buffer{};
+      const ssize_t count = ::read(read_end_.get(), buffer.data(), buffer.size());
+      if (count <= 0) return {"end"};
+      text_.append(buffer.data(), static_cast<std::size_t>(count));
+    }
+  }
+
+  Report expect(std::string_view what) {
+    const Report report = next();
+    EXPECT_EQ(report.what, what);
+    return report;
+  }
+
+  void close_write_end() { write_end_.reset(); }
+
+ private:
+  Fd read_end_;
+  Fd write_end_;
+  std::string text_;
+};
+
+/// A supervisor in a child process.
+struct Supervised {
+  Reports reports;
+  Child child;
+
+  Supervised(const ShardOptions& options, const std::function<void(Shard&, const Reports&)>& main)
+      : child([&] {
+          set_log_level(LogLevel::warning);
+          ::setpgid(0, 0);
+          return run_shards(options, [&](Shard& shard) { main(shard, reports); });
+        }) {
+    reports.close_write_end();
+  }
+};
+
+void serve_until_stop(Shard& shard, const Reports& reports) {
+  reports.tell("began", shard.index());
+  wait_for_stop();
+  reports.tell("drained", shard.index());
+}
+
+ShardOptions two_shards() {
+  ShardOptions options;
+  options.count = 2;
+  options.back_off = 1ms;
+  options.run.engine = EngineChoice::epoll;
+  return options;
+}
+
+TEST(Shards, WorkUntilTheSignalAndDrain) {
+  for (const int signal : {SIGTERM, SIGINT}) {
+    Supervised supervised(two_shards(), serve_until_stop);
+    std::set<std::size_t> indices;
+    std::set<pid_t> processes;
+    for (int i = 0; i < 2; ++i) {
+      const auto report = supervised.reports.expect("began");
+      indices.insert(report.index);
+      processes.insert(report.pid);
+    }
+    EXPECT_EQ(indices, (std::set<std::size_t>{0, 1}));
+    EXPECT_EQ(processes.size(), 2U);
+    EXPECT_FALSE(processes.contains(supervised.child.pid())) << "the parent only supervises";
+    ::kill(supervised.child.pid(), signal);
+    supervised.reports.expect("drained");
+    supervised.reports.expect("drained");
+    supervised.reports.expect("end");
+    const auto ended = supervised.child.wait();
+    EXPECT_TRUE(ended.with(0)) << describe(ended);
+    EXPECT_EQ(ended.errors, "");
+  }
+}
+
+// Ctrl-C goes to the whole process group: the workers get it from the terminal and the stop from their parent. They
+// are to drain all the same.
+TEST(Shards, CtrlCDrainsToo) {
+  Supervised supervised(two_shards(), [](Shard& shard, const Reports& reports) {
+    reports.tell("began", shard.index());
+    wait_for_stop();
+    sleep_for(100ms);
+    reports.tell("drained", shard.index());
+  });
+  supervised.reports.expect("began");
+  supervised.reports.expect("began");
+  ::kill(-supervised.child.pid(), SIGINT);
+  supervised.reports.expect("drained");
+  supervised.reports.expect("drained");
+  const auto ended = supervised.child.wait();
+  EXPECT_TRUE(ended.with(0)) << describe(ended);
+}
+
+// A worker that waits for no stop is ended by the signal, as run() says: an orderly end, too.
+TEST(Shards, OneThatWaitsForNoStopEndsAtTheSignal) {
+  Supervised supervised(two_shards(), [](Shard& shard, const Reports& reports) {
+    struct Note {
+      Shard& shard;
+      const Reports& reports;
+      ~Note() { reports.tell("unwound", shard.index()); }
+    } note{shard, reports};
+    reports.tell("began", shard.index());
+    sleep_for(1h);
+  });
+  supervised.reports.expect("began");
+  supervised.reports.expect("began");
+  ::kill(supervised.child.pid(), SIGTERM);
+  supervised.reports.expect("unwound");
+  supervised.reports.expect("unwound");
+  const auto ended = supervised.child.wait();
+  EXPECT_TRUE(ended.with(0)) << describe(ended);
+}
+
+// parity 48: SIGKILL a worker; reliability 3: the supervisor reaps and respawns
+TEST(Shards, AKilledWorkerIsReplaced) {
+  Supervised supervised(two_shards(), serve_until_stop);
+  auto first = supervised.reports.expect("began");
+  supervised.reports.expect("began");
+  for (int round = 0; round < 3; ++round) {
+    ::kill(first.pid, SIGKILL);
+    const auto next = supervised.reports.expect("began");
+    EXPECT_EQ(next.index, first.index) << "it takes its predecessor's place";
+    EXPECT_NE(next.pid, first.pid);
+    first = next;
+  }
+  ::kill(supervised.child.pid(), SIGTERM);
+  const auto ended = supervised.child.wait();
+  EXPECT_TRUE(ended.with(0)) << describe(ended);
+  EXPECT_TRUE(ended.says("was killed by signal 9; it is replaced in 1 ms")) << describe(ended);
+  EXPECT_TRUE(ended.says("it is replaced in 4 ms")) << "the back-off doubles: " << describe(ended);
+}
+
+TEST(Shards, OneThatThrowsOrReturnsIsReplaced) {
+  ShardOptions options = two_shards();
+  options.count = 1;
+  Supervised supervised(options, [](Shard& shard, const Reports& reports) {
+    static const std::string flag = "/tmp/bight-shards-test-" + std::to_string(::getppid());
+    reports.tell("began", shard.index());
+    if (std::FILE* file = std::fopen(flag.c_str(), "re")) {
+      std::fclose(file);
+      std::remove(flag.c_str());
+      wait_for_stop();
+      return;
+    }
+    std::fclose(std::fopen(flag.c_str(), "we"));
+    throw std::runtime_error("the first one fails");
+  });
+  supervised.reports.expect("began");
+  supervised.reports.expect("began");
+  ::kill(supervised.child.pid(), SIGTERM);
+  const auto ended = supervised.child.wait();
+  EXPECT_TRUE(ended.with(0)) << describe(ended);
+  EXPECT_TRUE(ended.says("shard 0 failed: std::runtime_error: the first one fails")) << describe(ended);
+  EXPECT_TRUE(ended.says("shard 0 ended with status 1; it is replaced in")) << describe(ended);
+}
+
+TEST(Shards, OneThatReturnsUnaskedIsReplaced) {
+  ShardOptions options = two_shards();
+  options.count = 1;
+  Supervised supervised(options, [](Shard& shard, const Reports& reports) { reports.tell("began", shard.index()); });
+  for (int i = 0; i < 3; ++i) supervised.reports.expect("began");
+  ::kill(supervised.child.pid(), SIGTERM);
+  const auto ended = supervised.child.wait();
+  EXPECT_TRUE(ended.says("ended before it was asked to; it is replaced")) << describe(ended);
+}
+
+// reliability 2a: no crash loop
+TEST(Shards, TooManyCrashesInARowAreTheEnd) {
+  ShardOptions options = two_shards();
+  options.crashes_max = 4;
+  Supervised supervised(options, [](Shard& shard, const Reports& reports) {
+    reports.tell("began", shard.index());
+    if (shard.index() == 1) ::raise(SIGKILL);
+    wait_for_stop();
+    reports.tell("drained", shard.index());
+  });
+  const auto ended = supervised.child.wait();
+  EXPECT_TRUE(ended.with(1)) << describe(ended);
+  EXPECT_TRUE(ended.says("the 4th time in a row: giving up")) << describe(ended);
+  int began = 0;
+  int drained = 0;
+  for (auto report = supervised.reports.next(); report.what != "end"; report = supervised.reports.next()) {
+    if (report.what == "nothing") FAIL();
+    began += report.what == "began" && report.index == 1 ? 1 : 0;
+    drained += report.what == "drained" ? 1 : 0;
+  }
+  EXPECT_EQ(began, 4);
+  EXPECT_EQ(drained, 1) << "the other one ends in order";
+}
+
+TEST(Shards, TheBackOffGrowsToItsLimit) {
+  ShardOptions options = two_shards();
+  options.count = 1;
+  options.back_off = 2ms;
+  options.back_off_max = 10ms;
+  options.crashes_max = 7;
+  const TimePoint start = now();
+  Supervised supervised(options, [](Shard&, const Reports&) { ::_exit(3); });
+  const auto ended = supervised.child.wait();
+  EXPECT_TRUE(ended.with(1)) << describe(ended);
+  EXPECT_GE(now() - start, 2ms + 4ms + 8ms + 10ms + 10ms + 10ms);
+  EXPECT_TRUE(ended.says("ended with status 3; it is replaced in 8 ms")) << describe(ended);
+  EXPECT_TRUE(ended.says("it is replaced in 10 ms")) << describe(ended);
+  EXPECT_FALSE(ended.says("it is replaced in 16 ms")) << describe(ended);
+}
+
+TEST(Shards, OnesThatDoNotDrainInTimeAreKilled) {
+  ShardOptions options = two_shards();
+  options.drain = 50ms;
+  Supervised supervised(options, [](Shard& shard, const Reports& reports) {
+    EXPECT_EQ(shard.drain(), 50ms);
+    reports.tell("began", shard.index());
+    wait_for_stop();
+    reports.tell("stubborn", shard.index());
+    sleep_for(1h);
+  });
+  supervised.reports.expect("began");
+  supervised.reports.expect("began");
+  ::kill(supervised.child.pid(), SIGTERM);
+  supervised.reports.expect("stubborn");
+  supervised.reports.expect("stubborn");
+  supervised.reports.expect("end");
+  const auto ended = supervised.child.wait();
+  EXPECT_TRUE(ended.with(1)) << describe(ended);
+  EXPECT_TRUE(ended.says("did not end within their drain time and are killed")) << describe(ended);
+}
+
+// A second signal while they drain changes nothing for the parent: the drain time is the limit.
+TEST(Shards, ASecondSignalToTheParentWaitsForTheDrain) {
+  Supervised supervised(two_shards(), [](Shard& shard, const Reports& reports) {
+    reports.tell("began", shard.index());
+    wait_for_stop();
+    reports.tell("draining", shard.index());
+    sleep_for(100ms);
+    reports.tell("drained", shard.index());
+  });
+  supervised.reports.expect("began");
+  supervised.reports.expect("began");
+  ::kill(supervised.child.pid(), SIGTERM);
+  supervised.reports.expect("draining");
+  supervised.reports.expect("draining");
+  ::kill(supervised.child.pid(), SIGTERM);
+  supervised.reports.expect("drained");
+  supervised.reports.expect("drained");
+  const auto ended = supervised.child.wait();
+  EXPECT_TRUE(ended.with(0)) << describe(ended);
+}
+
+// reliability 3: supervisor killed, workers leave
+TEST(Shards, WorkersDieWithTheParent) {
+  Supervised supervised(two_shards(), serve_until_stop);
+  supervised.reports.expect("began");
+  supervised.reports.expect("began");
+  ::kill(supervised.child.pid(), SIGKILL);
+  supervised.reports.expect("end");
+  EXPECT_TRUE(supervised.child.wait().by(SIGKILL));
+}
+
+TEST(Shards, WorkersHaveTheSignalMaskOfBefore) {
+  ShardOptions options = two_shards();
+  options.count = 1;
+  Supervised supervised(options, [](Shard& shard, const Reports& reports) {
+    sigset_t mask;
+    ::sigprocmask(SIG_BLOCK, nullptr, &mask);
+    const bool blocked = ::sigismember(&mask, SIGTERM) == 1 || ::sigismember(&mask, SIGCHLD) == 1;
+    reports.tell(blocked ? "blocked" : "free", shard.index());
+    wait_for_stop();
+  });
+  supervised.reports.expect("free");
+  ::kill(supervised.child.pid(), SIGTERM);
+  EXPECT_TRUE(supervised.child.wait().with(0));
+}
+
+TEST(Shards, CountZeroIsOnePerProcessor) {
+  ShardOptions options = two_shards();
+  options.count = 0;
+  Supervised supervised(options, [](Shard& shard, const Reports& reports) {
+    if (shard.count() == cpu_count()) serve_until_stop(shard, reports);
+  });
+  for (std::size_t i = 0; i < cpu_count(); ++i) supervised.reports.expect("began");
+  ::kill(supervised.child.pid(), SIGTERM);
+  EXPECT_TRUE(supervised.child.wait().with(0));
+}
+
+TEST(Shards, CpuCountHearsTheAffinityMask) {
+  const auto ended = in_child([] {
+    cpu_set_t mine;
+    ::sched_getaffinity(0, sizeof mine, &mine);
+    if (cpu_count() != static_cast<std::size_t>(CPU_COUNT(&mine))) return 1;
+    int first = 0;
+    while (!CPU_ISSET(first, &mine)) ++first;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    ::sched_setaffinity(0, sizeof one, &one);
+    return cpu_count() == 1 ? 0 : 2;
+  });
+  EXPECT_TRUE(ended.with(0)) << describe(ended);
+}
+
+TEST(Shards, ComeBeforeAnyThread) {
+  const auto ended = in_child([] {
+    std::thread([] { run_shards({.count = 1}, [](Shard&) {}); }).join();
+    return 0;
+  });
+  EXPECT_TRUE(ended.by(SIGABRT)) << describe(ended);
+  EXPECT_TRUE(ended.says("run_shards forks, so it must come before any thread")) << describe(ended);
+}
+
+TEST(Shards, ComeBeforeAnyLoop) {
+  const auto ended = in_child([] { return run([] { run_shards({.count = 1}, [](Shard&) {}); }); });
+  EXPECT_TRUE(ended.by(SIGABRT)) << describe(ended);
+  EXPECT_TRUE(ended.says("run_shards forks, so it must come before any loop")) << describe(ended);
+}
+
+TEST(Shards, WhatTheProgramPrintedBeforeIsNotPrintedTwice) {
+  std::array<int, 2> pipe{};
+  ASSERT_EQ(::pipe(pipe.data()), 0);
+  Child child([&] {
+    ::dup2(pipe[1], STDOUT_FILENO);
+    std::printf("once\n");  // into a buffer, for this is no terminal
+    const int code = run_shards({.count = 2, .crashes_max = 1}, [](Shard&) { throw std::runtime_error("enough"); });
+    std::fflush(stdout);
+    return code;
+  });
+  ::close(pipe[1]);
+  static_cast<void>(child.wait());
+  std::array<char, 100> text{};
+  const ssize_t count = ::read(pipe[0], text.data(), text.size());
+  EXPECT_EQ(std::string(text.data(), static_cast<std::size_t>(std::max<ssize_t>(count, 0))), "once\n");
+  ::close(pipe[0]);
+}
+
+}  // namespace
+}  // namespace bight
