@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// TCP: streams, listeners, connecting, and a server loop. Every verb has two forms: one that throws std::system_error
+/// with a text that says what was attempted, on what and why it failed ("read from 127.0.0.1:4711: Connection reset by
+/// peer"), and one with a trailing std::error_code& that never throws. The thread, cancellation, closing and timeout
+/// rules are those of bight::Socket (socket.hpp), but for one: a stream or listener has to stay where it is until the
+/// calls under way on it have returned. To end them, close() it.
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <bight/chunk.hpp>
+#include <bight/fd.hpp>
+#include <bight/net/address.hpp>
+#include <bight/shards.hpp>
+#include <bight/socket.hpp>
+#include <bight/time.hpp>
+
+namespace bight::net {
+
+/// TCP keep-alive probing: tcp(7).
+struct KeepAlive {
+  std::chrono::seconds idle{60};
+  std::chrono::seconds interval{10};
+  int probes = 6;
+};
+
+/// A connected byte stream. Move-only; closes when it goes. TCP_NODELAY is on from the start.
+class TcpStream {
+ public:
+  TcpStream() noexcept = default;
+  explicit TcpStream(Socket socket) noexcept : socket_(std::move(socket)) {}
+
+  /// Waits for data: at least one byte into `buffer`; 0 when the peer has ended its side (or the buffer is empty).
+  std::size_t read(std::span<std::byte> buffer);
+  std::size_t read(std::span<std::byte> buffer, std::error_code& error);
+  /// Waits for data without holding a buffer meanwhile: what came is in a Chunk lent by the loop; empty when the peer
+  /// has ended its side.
+  [[nodiscard]] Chunk read();
+  [[nodiscard]] Chunk read(std::error_code& error);
+  /// Fills `buffer` whole; end of stream before that is connection_aborted ("end of stream after N of M bytes" in the
+  /// text).
+  void read_exactly(std::span<std::byte> buffer);
+  void read_exactly(std::span<std::byte> buffer, std::error_code& error);
+
+  /// Some of `data`; returns how much.
+  std::size_t write(std::span<const std::byte> data);
+  std::size_t write(std::span<const std::byte> data, std::error_code& error);
+  /// All of it.
+  void write_all(std::span<const std::byte> data);
+  void write_all(std::span<const std::byte> data, std::error_code& error);
+  void write_all(std::string_view text);
+  void write_all(std::string_view text, std::error_code& error);
+  /// All pieces, in order, in as few packets as may be: up to 128 of them go out together.
+  void write_all(std::span<const std::span<const std::byte>> pieces);
+  void write_all(std::span<const std::span<const std::byte>> pieces, std::error_code& error);
+
+  /// Ends this side: the peer reads end of stream after what was written; reading goes on.
+  void shutdown_write();
+  void shutdown_write(std::error_code& error) noexcept;
+  /// Wakes who waits on the stream with bad_file_descriptor, and closes. With reset(), the peer is sent a reset instead
+  /// of an end, and what has been written and not yet sent is dropped.
+  void close() noexcept;
+  void reset() noexcept;
+
+  /// Limits for each single read, each write's progress; zero: none. set_timeout sets both. Expiry is
+  /// std::errc::timed_out.
+  void set_timeout(Duration limit) noexcept;
+  void set_read_timeout(Duration limit) noexcept;
+  void set_write_timeout(Duration limit) noexcept;
+
+  void set_nodelay(bool on);
+  void set_nodelay(bool on, std::error_code& error) noexcept;
+  void set_keepalive(const KeepAlive& options);
+  void set_keepalive(const KeepAlive& options, std::error_code& error) noexcept;
+
+  [[nodiscard]] Address local_address() const;
+  [[nodiscard]] Address local_address(std::error_code& error) const noexcept;
+  [[nodiscard]] Address peer_address() const;
+  [[nodiscard]] Address peer_address(std::error_code& error) const noexcept;
+
+  [[nodiscard]] bool is_open() const noexcept { return static_cast<bool>(socket_); }
+  [[nodiscard]] Socket& socket() noexcept { return socket_; }
+
+ private:
+  Socket socket_;
+};
+
+struct ConnectOptions {
+  Duration timeout{0};             ///< zero: the kernel's, about two minutes
+  std::optional<Address> local{};  ///< to connect from
+};
+
+/// Waits until the connection is made. A connection to itself, which Linux makes when a port nobody listens on happens
+/// to be picked for this end too, is connection_refused.
+[[nodiscard]] TcpStream connect(const Address& peer, const ConnectOptions& options = {});
+[[nodiscard]] TcpStream connect(const Address& peer, std::error_code& error) noexcept;
+[[nodiscard]] TcpStream connect(const Address& peer, const ConnectOptions& options, std::error_code& error) noexcept;
+/// The same with a numeric "host:port" (Address::parse).
+[[nodiscard]] TcpStream connect(std::string_view peer, const ConnectOptions& options = {});
+
+struct ListenOptions {
+  int backlog = 4096;  ///< the kernel takes the least of this and net.core.somaxconn
+  bool reuse_address = true;
+  bool reuse_port = false;      ///< several sockets on one address; the kernel spreads connections over them
+  bool v6only = false;          ///< on an IPv6 address: no IPv4 clients
+  unsigned accept_budget = 64;  ///< connections taken in a row before other fibers get their turn
+  Duration exhausted_pause =
+      std::chrono::milliseconds(10);  ///< how long accepting rests when descriptors or memory have run out
+};
+
+/// Listens for connections. Move-only; closes when it goes.
+///
+/// When descriptors (EMFILE, ENFILE) or socket memory (ENOBUFS, ENOMEM) run out, accept() does not fail and does not
+/// spin: it uses a descriptor held in reserve to turn the waiting connection away, logs one line per outage, rests for
+/// exhausted_pause and goes on. (An outage is over when accepting has gone well for a second.) Connections that were
+/// gone before they were accepted (ECONNABORTED and the like: accept(2)) are skipped.
+class TcpListener {
+ public:
+  TcpListener() noexcept = default;
+  [[nodiscard]] static TcpListener bind(const Address& address, const ListenOptions& options = {});
+  [[nodiscard]] static TcpListener bind(const Address& address, const ListenOptions& options,
+                                        std::error_code& error) noexcept;
+  [[nodiscard]] static TcpListener bind(std::string_view address, const ListenOptions& options = {});
+  /// Takes over a socket that listens already (made before fork, or passed by a service manager). Only what is said
+  /// about accepting in `options` counts. Throws std::system_error with invalid_argument for any other descriptor.
+  [[nodiscard]] static TcpListener adopt(Fd listening, const ListenOptions& options = {});
+
+  [[nodiscard]] TcpStream accept();
+  [[nodiscard]] TcpStream accept(std::error_code& error);
+  void close() noexcept;
+
+  [[nodiscard]] Address local_address() const;
+  [[nodiscard]] Address local_address(std::error_code& error) const noexcept;
+  void set_timeout(Duration limit) noexcept;  ///< for each accept()
+  [[nodiscard]] bool is_open() const noexcept { return static_cast<bool>(socket_); }
+
+ private:
+  TcpListener(Socket socket, const ListenOptions& options) noexcept;
+
+  [[nodiscard]] TcpStream ride_out(std::error_code& error);
+  void note_exhaustion(std::error_code error) noexcept;
+
+  Socket socket_;
+  Socket reserve_;  // a descriptor to give up when there are no others: see ride_out()
+  ListenOptions options_;
+  unsigned accepted_in_a_row_ = 0;
+  TimePoint outage_over_{};
+};
+
+/// Listening sockets for run_shards, one per shard, on one address with SO_REUSEPORT. Made in the parent, which keeps
+/// them all open: what is queued on a crashed worker's socket waits for its replacement.
+class ShardedListener {
+ public:
+  /// Port 0: one free port, the same for all. Throws.
+  [[nodiscard]] static ShardedListener bind(const Address& address, std::size_t count,
+                                            const ListenOptions& options = {});
+
+  [[nodiscard]] Address local_address() const noexcept { return address_; }
+  /// The listener of the calling worker: a duplicate, so the socket goes on listening when it is closed.
+  [[nodiscard]] TcpListener listener(const Shard& shard) const;
+
+ private:
+  Address address_;
+  ListenOptions options_;
+  std::vector<Fd> sockets_;
+};
+
+struct ServeOptions {
+  std::size_t connections_max = 1'000'000;    ///< beyond this, no more are accepted until one ends
+  Duration drain = std::chrono::seconds(10);  ///< from the stop request to the cancelling of what still runs
+  std::size_t stack_size = 0;                 ///< of the handlers' fibers; 0: the loop's default
+};
+
+struct ServeStats {
+  std::uint64_t accepted = 0;
+  std::uint64_t failed = 0;  ///< handlers that ended with an error
+};
+
+/// Runs `handler(TcpStream)` in a fiber of its own for every connection, until a stop is requested (stop.hpp), the
+/// listener is closed or accepting fails for good. Then no more are accepted, handlers get `drain` to end, and are
+/// cancelled. When the caller is cancelled, the handlers are, too, at once. Returns (or throws) when all have ended.
+///
+/// The listener stays open, so who connects during the drain and later is kept waiting for the next serve(), unless it
+/// was passed as an rvalue: then it is closed before the drain, and they are refused.
+///
+/// A handler's std::system_error of a broken connection (reset, aborted, timed out, broken pipe, not connected) ends
+/// that connection alone, silently; any other exception is reported like a detached fiber's and ends that connection
+/// alone, too. A connection for which there is no fiber (memory, RunOptions::fibers_max) is closed, which is logged
+/// once.
+ServeStats serve(TcpListener& listener, const std::function<void(TcpStream)>& handler,
+                 const ServeOptions& options = {});
+ServeStats serve(TcpListener&& listener, const std::function<void(TcpStream)>& handler,
+                 const ServeOptions& options = {});
+
+}  // namespace bight::net

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <exception>
+#include <new>
+#include <string>
+#include <utility>
+
+#include <bight/check.hpp>
+#include <bight/error.hpp>
+#include <bight/fiber.hpp>
+#include <bight/log.hpp>
+#include <bight/net/tcp.hpp>
+#include <bight/report.hpp>
+#include <bight/scope.hpp>
+#include <bight/stop.hpp>
+
+namespace bight::net {
+namespace {
+
+constexpr Duration kNoFiberPause = std::chrono::milliseconds(10);
+
+using Handler = std::function<void(TcpStream)>;
+
+bool is_broken_connection(std::error_code error) noexcept {
+  return error == std::errc::connection_reset || error == std::errc::connection_aborted ||
+         error == std::errc::timed_out || error == std::errc::broken_pipe || error == std::errc::not_connected;
+}
+
+/// One serve() under way. Two fibers of its own accept and watch for the stop; the caller's waits for them.
+class Server {
+ public:
+  Server(TcpListener& listener, const Handler& handler, const ServeOptions& options)
+      : listener_(listener), handler_(handler), options_(options) {
+    BIGHT_CHECK(options.connections_max > 0, "a server that may have no connection can not serve");
+    connection_options_.stack_size = options.stack_size;
+    std::error_code ignored;
+    address_ = listener.local_address(ignored).to_string();
+    where_ = "the handler of a connection to " + address_;
+  }
+
+  ServeStats run(bool close_listener);
+
+ private:
+  class Place;
+  struct Connection;
+
+  void accept_until_told();
+  void accept_all(Scope& accepting);
+  void wait_for_place(Scope& accepting);
+  void start(TcpStream stream);
+  void rest(const char* missing, const std::exception& error);
+  void handle(TcpStream stream);
+  void drain();
+
+  TcpListener& listener_;
+  const Handler& handler_;
+  const ServeOptions& options_;
+  SpawnOptions connection_options_;
+  std::string address_;  // these two for reports; made here once, as making them later may fail
+  std::string where_;
+  ServeStats stats_;
+  std::size_t connections_ = 0;
+  Fiber<void> full_;  // while there are connections_max: ends when there are fewer
+  bool no_fiber_told_ = false;
+  std::error_code failure_;  // of accepting
+  Scope handlers_;           // goes first: they use the rest
+};
+
+/// One of connections_max. Given back wherever it goes: at a connection's end, or when it never came to a fiber.
+class Server::Place {
+ public:
+  explicit Place(Server& server) noexcept : server_(&server) { ++server.connections_; }
+  Place(Place&& other) noexcept : server_(std::exchange(other.server_, nullptr)) {}
+  Place& operator=(Place&&) = delete;
+  ~Place() {
+    if (server_ == nullptr) return;
+    --server_->connections_;
+    if (server_->full_) server_->full_.cancel();
+  }
+  [[nodiscard]] Server& server() const noexcept { return *server_; }
+
+ private:
+  Server* server_;
+};
+
+/// What a connection's fiber runs, and what reports call it.
+struct Server::Connection {
+  Place place;  // outlives the stream, so that a connection whose place is taken has been closed
+  TcpStream stream;
+
+  void operator()() { place.server().handle(std::move(stream)); }
+};
+
+ServeStats Server::run(bool close_listener) {
+  accept_until_told();
+  if (close_listener) listener_.close();
+  drain();
+  if (failure_) bight::detail::throw_error(failure_, "accept on " + address_);
+  return stats_;
+}
+
+void Server::accept_until_told() {
+  Fiber<void> acceptor;  // outlives the scope, whose fibers use it
+  Scope accepting;
+  acceptor = accepting.spawn({.name = "serve: accept"}, [&] { accept_all(accepting); });
+  accepting
+      .spawn({.name = "serve: wait for the stop"},
+             [&] {
+               wait_for_stop();
+               acceptor.cancel();
+             })
+      .detach();
+  acceptor.join();
+  accepting.cancel();
+  accepting.join();
+}
+
+void Server::accept_all(Scope& accepting) {
+  for (;;) {
+    wait_for_place(accepting);
+    std::error_code error;
+    TcpStream stream = listener_.accept(error);
+    if (!error) {
+      ++stats_.accepted;
+      start(std::move(stream));
+    } else if (error == std::errc::operation_canceled || error == std::errc::bad_file_descriptor) {
+      return;
+    } else if (error != std::errc::timed_out) {  // the listener's timeout is no reason to end
+      failure_ = error;
+      return;
+    }
+  }
+}
+
+void Server::wait_for_place(Scope& accepting) {
+  while (connections_ >= options_.connections_max) {
+    try {
+      // A fiber whose end is the news. It waits for what ends this one, too.
+      full_ = accepting.spawn({.name = "serve: connections_max"}, wait_for_stop);
+    } catch (const std::exception& error) {
+      rest("to wait with at connections_max", error);
+      continue;
+    }
+    full_.join();
+    full_.detach();
+  }
+}
+
+void Server::start(TcpStream stream) {
+  try {
+    handlers_.spawn(connection_options_, Connection{Place(*this), std::move(stream)}).detach();
+  } catch (const std::exception& error) {
+    rest("for a connection, which is closed", error);
+  }
+}
+
+/// There are too many fibers, or there is no memory for another one. That may pass.
+void Server::rest(const char* missing, const std::exception& error) {
+  if (!std::exchange(no_fiber_told_, true)) {
+    try {
+      bight::detail::log_warning(std::string("serve: no fiber ") + missing + " (said once): " + error.what());
+    } catch (const std::bad_alloc&) {
+      bight::detail::log_warning("serve: no fiber, no memory");
+    }
+  }
+  sleep_for(kNoFiberPause);
+}
+
+void Server::handle(TcpStream stream) {
+  try {
+    handler_(std::move(stream));
+  } catch (const Cancelled&) {
+    throw;
+  } catch (const std::system_error& error) {
+    ++stats_.failed;
+    if (!is_broken_connection(error.code())) bight::detail::report_unhandled(std::current_exception(), where_);
+  } catch (...) {
+    ++stats_.failed;
+    bight::detail::report_unhandled(std::current_exception(), where_);
+  }
+}
+
+void Server::drain() {
+  if (!handlers_.wait_until(bight::detail::saturating_add(now(), options_.drain))) handlers_.cancel();
+  handlers_.join();
+}
+
+}  // namespace
+
+ServeStats serve(TcpListener& listener, const Handler& handler, const ServeOptions& options) {
+  return Server(listener, handler, options).run(false);
+}
+
+ServeStats serve(TcpListener&& listener, const Handler& handler, const ServeOptions& options) {
+  TcpListener own = std::move(listener);
+  return Server(own, handler, options).run(true);
+}
+
+}  // namespace bight::net

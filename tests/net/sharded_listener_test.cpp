@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <netinet/tcp.h>
+
+#include <csignal>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include <bight/net/tcp.hpp>
+#include <bight/run.hpp>
+#include <bight/scope.hpp>
+#include <bight/shards.hpp>
+
+#include "child.hpp"
+#include "net_test.hpp"
+#include "on_loop.hpp"
+
+namespace bight::test {
+namespace {
+
+using namespace std::chrono_literals;
+using net::Address;
+using net::ShardedListener;
+using net::TcpListener;
+using net::TcpStream;
+
+class ShardedListenerTest : public NetTest {
+ protected:
+  void SetUp() override {
+    NetTest::SetUp();
+    if (run([] { return on_sim(); })) GTEST_SKIP() << "needs descriptors that outlive a loop";
+  }
+};
+
+TEST_F(ShardedListenerTest, OnePortForAll) {
+  for (const Address& address : {Address::loopback_v4(0), Address::loopback_v6(0)}) {
+    const ShardedListener shared = ShardedListener::bind(address, 4);
+    EXPECT_NE(shared.local_address().port(), 0);
+    EXPECT_EQ(shared.local_address().with_port(0), address);
+    on_loop([&] {
+      std::vector<TcpListener> listeners;
+      for (std::size_t i = 0; i < 4; ++i) listeners.push_back(shared.listener(Shard(i, 4, 10s)));
+      for (const TcpListener& each : listeners) EXPECT_EQ(each.local_address(), shared.local_address());
+      // The kernel spreads clients over them. 64 that all go to one: 4^-63.
+      std::vector<int> counts(listeners.size());
+      std::vector<TcpStream> clients;
+      Scope scope;
+      for (std::size_t i = 0; i < listeners.size(); ++i) {
+        scope
+            .spawn([&, i] {
+              std::error_code error;
+              for (;;) {
+                TcpStream stream = listeners[i].accept(error);
+                if (error) return;
+                ++counts[i];
+                EXPECT_NE(stream.socket().option(IPPROTO_TCP, TCP_NODELAY, error), 0);
+                stream.write_all("x");
+              }
+            })
+            .detach();
+      }
+      for (int i = 0; i < 64; ++i) {
+        clients.push_back(net::connect(shared.local_address()));
+        EXPECT_EQ(clients.back().read().text(), "x");
+      }
+      for (TcpListener& each : listeners) each.close();
+      scope.join();
+      EXPECT_LT(*std::max_element(counts.begin(), counts.end()), 64);
+    });
+  }
+}
+
+TEST_F(ShardedListenerTest, TheSocketOutlivesItsWorkersListener) {
+  const ShardedListener shared = ShardedListener::bind(Address::loopback_v4(0), 1);
+  on_loop([&] {
+    static_cast<void>(shared.listener(Shard(0, 1, 10s)));  // closed at once
+    TcpStream client = net::connect(shared.local_address());
+    client.write_all("early");
+    auto next = shared.listener(Shard(0, 1, 10s));
+    TcpStream server = next.accept();
+    EXPECT_EQ(server.read().text(), "early");
+  });
+}
+
+TEST_F(ShardedListenerTest, ErrorsNameTheAddress) {
+  const ShardedListener first = ShardedListener::bind(Address::loopback_v4(0), 1);
+  on_loop([] {});
+  const Failure failure =
+      failure_of([] { static_cast<void>(ShardedListener::bind(Address::parse("203.0.113.1:80"), 2)); });
+  EXPECT_EQ(failure.code, std::errc::address_not_available);
+  EXPECT_EQ(failure.text, "bind 203.0.113.1:80: Cannot assign requested address");
+  on_loop([&] {
+    // Without SO_REUSEPORT nobody else gets the port.
+    EXPECT_EQ(failure_of([&] { static_cast<void>(TcpListener::bind(first.local_address())); }).code,
+              std::errc::address_in_use);
+  });
+}
+
+TEST_F(ShardedListenerTest, WorkersServeAndDrain) {
+  const ShardedListener shared = ShardedListener::bind(Address::loopback_v4(0), 2);
+  Child parent([&] {
+    return run_shards({.count = 2}, [&](Shard& shard) {
+      net::serve(shared.listener(shard), [&](TcpStream stream) {
+        stream.write_all(std::to_string(shard.index()));
+        echo(std::move(stream));
+      });
+    });
+  });
+  on_loop([&] {
+    std::set<std::string> seen;
+    std::vector<TcpStream> clients;
+    for (int i = 0; i < 64; ++i) {
+      TcpStream client = net::connect(shared.local_address());
+      client.set_timeout(20s);
+      seen.emplace(client.read().text());
+      clients.push_back(std::move(client));
+    }
+    EXPECT_EQ(seen, (std::set<std::string>{"0", "1"}));
+    ::kill(parent.pid(), SIGTERM);
+    for (TcpStream& each : clients) EXPECT_EQ(ask(each, "still served"), "still served");
+  });
+  const Ended ended = parent.wait();
+  EXPECT_TRUE(ended.with(0)) << describe(ended);
+}
+
+}  // namespace
+}  // namespace bight::test
