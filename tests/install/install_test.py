@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Installs a build into a folder of its own and builds a small program against it, the way a stranger would.
+
+    install_test.py BUILD_FOLDER
+
+Exit status 77: something it takes is missing here, and it says what.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SKIPPED = 77
+CONSUMER = Path(__file__).resolve().parent / "consumer.cpp"
+
+
+def skip(why):
+    print(f"skipped: {why}")
+    sys.exit(SKIPPED)
+
+
+def run(*command, **options):
+    """Runs a command, shows what it said when it fails, returns its standard output."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, **options)
+    if done.returncode != 0:
+        print(f"$ {shlex.join(map(str, command))}\n{done.stdout}{done.stderr}exit status {done.returncode}")
+        sys.exit(1)
+    return done.stdout
+
+
+def check_headers(prefix, flags, compiler):
+    """Every installed header compiles by itself."""
+    headers = sorted((prefix / "include").rglob("*.hpp"))
+    assert headers, "no header was installed"
+    for header in headers:
+        name = header.relative_to(prefix / "include")
+        run(*compiler, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-x", "c++", *flags, "-",
+            input=f"#include <{name}>\n#include <{name}>\n")
+    print(f"{len(headers)} headers compile by themselves")
+
+
+def check_nothing_foreign(prefix):
+    """Installed is what is ours: headers under include/bight, and libraries called libbight*."""
+    for path in prefix.rglob("*"):
+        name = path.relative_to(prefix).as_posix()
+        if path.is_file() and not (name.startswith("include/bight/") or path.name.startswith("libbight") or
+                                   path.name in ("bight.pc",) or name.startswith(("bin/", "share/"))):
+            sys.exit(f"{name} was installed, and should not have been")
+
+
+def check_flags(prefix, flags, libraries):
+    """Nothing of how bight itself was built, nor of the machine it was built on, reaches who uses it."""
+    for flag in flags:
+        if flag not in ("-pthread", f"-I{prefix}/include"):
+            sys.exit(f"pkg-config --cflags says {flag}")
+    for flag in libraries:
+        if flag not in ("-pthread", *flags) and not flag.startswith(("-l", "-L")):
+            sys.exit(f"pkg-config --libs says {flag}")
+
+
+def pkg_config(prefix, *arguments):
+    folders = [str(path.parent) for path in prefix.rglob("bight.pc")]
+    assert folders, "bight.pc was not installed"
+    environment = dict(os.environ, PKG_CONFIG_PATH=":".join(folders + [os.environ.get("PKG_CONFIG_PATH", "")]))
+    return shlex.split(run("pkg-config", *arguments, "bight", env=environment))
+
+
+def main():
+    build = Path(sys.argv[1]).resolve()
+    compiler = shlex.split(os.environ.get("CXX", "c++"))
+    meson = shutil.which("meson") or skip("no meson")
+    shutil.which("pkg-config") or skip("no pkg-config")
+    shutil.which(compiler[0]) or skip(f"no {compiler[0]}")
+    with tempfile.TemporaryDirectory(prefix="bight-install-") as folder:
+        destination = Path(folder, "root")
+        run(meson, "install", "-C", build, "--no-rebuild", "--destdir", destination)
+        prefix = next(path.parent for path in destination.rglob("include") if path.is_dir())
+        check_nothing_foreign(prefix)
+        define = f"--define-variable=prefix={prefix}"
+        flags = pkg_config(prefix, define, "--cflags", "--static")
+        libraries = pkg_config(prefix, define, "--libs", "--static")
+        check_flags(prefix, flags, libraries)
+        check_headers(prefix, flags, compiler)
+        program = Path(folder, "consumer")
+        extra = shlex.split(os.environ.get("CONSUMER_FLAGS", ""))
+        run(*compiler, "-std=c++20", "-Wall", "-Wextra", "-Werror", *extra, CONSUMER, "-o", program, *flags, *libraries)
+        for engine in ("auto", "epoll", "sim"):
+            said = run(program, env=dict(os.environ, BIGHT_ENGINE=engine, BIGHT_LOG="warning"), timeout=60)
+            assert said == "hello from a fiber\n", f"{engine}: the consumer said {said!r}"
+        print("a program built with pkg-config runs on every engine")
+
+
+if __name__ == "__main__":
+    main()
