@@ -23,7 +23,8 @@ struct alignas(64) FdState {  // a line each
   // Counts the descriptors that have had this number, so that news of an old one can be told.
   std::uint32_t generation = 0;
   bool open = false;
-  bool shared = false;  // others (a parent, other shards) may have the same open file: closing ours does not end it
+  bool shared = false;     // others (a parent, other shards) may have the same open file: closing ours does not end it
+  bool datagrams = false;  // each read ends with its message, however much more there is
   std::uint8_t engine_flags = 0;  // the engine's own; 0 when the descriptor is opened
 };
 

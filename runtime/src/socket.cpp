@@ -66,7 +66,13 @@ struct Use {
 
 Socket::Socket(int fd) : fd_(fd), state_(&Loop::require().descriptors().open(fd)) {
   state_->shared = true;
-  Loop::require().engine().sockets().adopt(fd);
+  detail::SocketCalls& calls = Loop::require().engine().sockets();
+  calls.adopt(fd);
+  int type = SOCK_STREAM;
+  ::socklen_t length = sizeof type;
+  calls.get_option(fd, SOL_SOCKET, SO_TYPE, &type,
+                   &length);  // fails for what is no socket, which then has no datagrams
+  state_->datagrams = type != SOCK_STREAM;
 }
 
 Socket Socket::open(int domain, int type, int protocol, std::error_code& error) {
@@ -77,6 +83,7 @@ Socket Socket::open(int domain, int type, int protocol, std::error_code& error) 
   if (fd >= 0) {
     socket.fd_ = fd;
     socket.state_ = &loop.descriptors().open(fd);
+    socket.state_->datagrams = (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != SOCK_STREAM;
   }
   return socket;
 }

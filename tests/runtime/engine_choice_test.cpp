@@ -8,7 +8,9 @@
 #endif
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -118,16 +120,19 @@ TEST(EngineChoice, BelowInfoThereIsNoLine) {
 
 #if defined(BIGHT_HAVE_SECCOMP)
 
-/// From now on io_uring_setup(2) fails with `error`, as Docker's default profile and old kernels have it.
-void forbid_io_uring(int error) {
+/// From now on the system call fails with `error`.
+void forbid(const char* name, int error) {
   scmp_filter_ctx filter = ::seccomp_init(SCMP_ACT_ALLOW);
-  const int setup = ::seccomp_syscall_resolve_name("io_uring_setup");
-  const bool done = filter != nullptr && setup >= 0 &&
-                    ::seccomp_rule_add(filter, SCMP_ACT_ERRNO(static_cast<unsigned>(error)), setup, 0) == 0 &&
+  const int call = ::seccomp_syscall_resolve_name(name);
+  const bool done = filter != nullptr && call >= 0 &&
+                    ::seccomp_rule_add(filter, SCMP_ACT_ERRNO(static_cast<unsigned>(error)), call, 0) == 0 &&
                     ::seccomp_load(filter) == 0;
   ::seccomp_release(filter);
   if (!done) std::_Exit(77);
 }
+
+/// As Docker's default profile and old kernels have it.
+void forbid_io_uring(int error) { forbid("io_uring_setup", error); }
 
 class WithoutIoUring : public testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(EngineChoice, WithoutIoUring, testing::Values(EPERM, ENOSYS, ENOMEM));
@@ -156,6 +161,31 @@ TEST_P(WithoutIoUring, EpollDoesNotAskForIt) {
   if (ended.with(77)) GTEST_SKIP() << "no seccomp filters here";
   EXPECT_TRUE(ended.with(0)) << describe(ended);
   EXPECT_EQ(ended.errors, "bight: engine epoll, asked for by BIGHT_ENGINE\n");
+}
+
+// Filters that are older than epoll_pwait2(2) refuse it: then times are in milliseconds, and all works.
+TEST_P(WithoutIoUring, NorDoesEpollNeedItsLatestCall) {
+  const auto ended = in_child([] {
+    ::setenv("BIGHT_ENGINE", "epoll", 1);
+    forbid("epoll_pwait2", GetParam());
+    return run([] {
+      const TimePoint start = now();
+      sleep_for(1500us);
+      if (now() - start < 1500us) return 3;
+      auto [client, server] = test::connect_pair();
+      auto reader = spawn([&server = server] {
+        std::error_code error;
+        std::array<std::byte, 1> byte;
+        return server.read(byte, error);
+      });
+      sleep_for(1ms);
+      std::error_code error;
+      client.write(test::bytes_of("x"), error);
+      return reader.get() == 1 && this_loop::stats().engine_calls < 1000 ? 0 : 4;
+    });
+  });
+  if (ended.with(77)) GTEST_SKIP() << "no seccomp filters here";
+  EXPECT_TRUE(ended.with(0)) << describe(ended);
 }
 
 #endif

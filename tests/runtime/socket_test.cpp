@@ -696,5 +696,57 @@ TEST(Socket, StreamsReadInEveryWayAtRandom) {
   }
 }
 
+// A short read of a stream means that it is drained; of datagrams it never does.
+TEST(Socket, EveryDatagramThatWaitsIsRead) {
+  on_loop([] {
+    if (test::on_sim()) GTEST_SKIP() << "simulates TCP only";
+    std::error_code error;
+    Socket receiver = Socket::open(AF_INET, SOCK_DGRAM, 0, error);
+    ::sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    receiver.bind(reinterpret_cast<const ::sockaddr*>(&address), sizeof address, error);
+    ::sockaddr_storage bound{};
+    const ::socklen_t length = receiver.local_name(bound, error);
+    Socket sender = Socket::open(AF_INET, SOCK_DGRAM, 0, error);
+    sender.connect(reinterpret_cast<const ::sockaddr*>(&bound), length, error);
+    ASSERT_FALSE(error) << error;
+    receiver.set_read_timeout(10s);
+    const auto receive = [&] {
+      std::array<std::byte, 100> buffer{};
+      return receiver.read(buffer, error);
+    };
+    auto first = spawn(receive);  // so that the socket is waited for once
+    yield();
+    for (int i = 0; i < 5; ++i) EXPECT_EQ(sender.write(bytes_of("datagram"), error), 8U);
+    EXPECT_EQ(first.get(), 8U);
+    for (int i = 1; i < 5; ++i) EXPECT_EQ(receive(), 8U) << i << ": " << error;
+  });
+}
+
+// Urgent data ends a read early, and what is behind it brings no news of its own.
+TEST(Socket, WhatStandsBehindUrgentDataIsRead) {
+  on_loop([] {
+    if (test::on_sim()) GTEST_SKIP() << "there is no urgent data there";
+    auto [client, server] = connect_pair();
+    server.set_read_timeout(10s);
+    std::error_code error;
+    std::array<std::byte, 100> buffer{};
+    auto first = spawn([&, &server = server] { return server.read(buffer, error); });
+    yield();
+    EXPECT_EQ(client.write(bytes_of("0"), error), 1U);
+    EXPECT_EQ(first.get(), 1U);
+    ASSERT_EQ(::send(client.fd(), "abcU", 4, MSG_OOB), 4);
+    ASSERT_EQ(::send(client.fd(), "def", 3, 0), 3);
+    std::size_t received = 0;
+    while (received < 6) {
+      const std::size_t count = server.read(buffer, error);
+      ASSERT_GT(count, 0U) << error << " after " << received;
+      received += count;
+    }
+    EXPECT_EQ(received, 6U);
+  });
+}
+
 }  // namespace
 }  // namespace bight

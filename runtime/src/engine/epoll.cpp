@@ -4,12 +4,14 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <ctime>
 #include <system_error>
 #include <utility>
 
+#include <bight/check.hpp>
 #include <bight/fd.hpp>
 
 #include "buffers.hpp"
@@ -26,7 +28,7 @@ enum : std::uint8_t {
   kForWriting = 2,  // in the epoll set, for writing, too
   kDrained = 4,     // nothing to read when last looked; the next edge clears it
   kFull = 8,        // no room to write when last looked; the next edge clears it
-  kHungUp = 16,     // the peer's end (or an error) has been announced; no edge will come for it again
+  kExhaust = 16,    // an end, an error or urgent data has been announced: a short read does not mean drained
 };
 
 constexpr bool reads(OpKind kind) noexcept {
@@ -46,8 +48,9 @@ int is_ready(int fd, short events) noexcept {
 /// Readiness from an edge-triggered epoll set, the transfers by plain system calls. A descriptor is registered when
 /// something first has to wait for it, and never touched again: no epoll_ctl(2) per operation. What an edge said is
 /// kept in flags until a call finds it used up: a read that returns less than it was given room for has emptied the
-/// socket (epoll(7), "Do I need to continuously read"), so the EAGAIN that a second one would bring is saved, unless
-/// the peer's end has been announced already.
+/// socket (epoll(7), "Do I need to continuously read"), so the EAGAIN that a second one would bring is saved. That
+/// does not hold for datagrams, nor once the peer's end or urgent data has been announced, for which no edge will come
+/// again.
 class EpollEngine final : public Engine {
  public:
   explicit EpollEngine(const EngineContext& context);
@@ -77,6 +80,7 @@ class EpollEngine final : public Engine {
   [[nodiscard]] bool receive_lent(Op& op, FdState& state) noexcept;
   [[nodiscard]] bool attempt_connect(Op& op, FdState& state) noexcept;
   [[nodiscard]] int watch(int fd, FdState& state, bool writing) noexcept;
+  [[nodiscard]] int wait_for_events(const timespec* timeout) noexcept;
   void on_event(const epoll_event& event, OpList& finished) noexcept;
   void release(Op* op, OpList& finished) noexcept;
 
@@ -87,6 +91,7 @@ class EpollEngine final : public Engine {
   Fd wake_up_;
   OpList cancelled_;
   std::size_t waiting_ = 0;
+  bool nanoseconds_ = true;  // whether epoll_pwait2(2) is to be had
   std::uint64_t waits_ = 0;
   std::uint64_t controls_ = 0;
   std::array<epoll_event, 256> events_{};
@@ -146,8 +151,8 @@ bool EpollEngine::receive(Op& op, FdState& state, void* data, std::size_t size) 
   while (count < 0 && errno == EINTR);
   if (count >= 0) {
     op.result = static_cast<std::int32_t>(count);
-    const bool emptied = count > 0 && static_cast<std::size_t>(count) < size;
-    if (emptied && (state.engine_flags & kHungUp) == 0) state.engine_flags |= kDrained;
+    const bool emptied = count > 0 && static_cast<std::size_t>(count) < size && !state.datagrams;
+    if (emptied && (state.engine_flags & kExhaust) == 0) state.engine_flags |= kDrained;
     return true;
   }
   if (would_block(errno)) {
@@ -228,7 +233,7 @@ int EpollEngine::watch(int fd, FdState& state, bool writing) noexcept {
   const std::uint8_t wanted = writing ? kRegistered | kForWriting : kRegistered;
   if ((state.engine_flags & wanted) == wanted) return 0;
   epoll_event event{};
-  event.events = EPOLLIN | EPOLLRDHUP | EPOLLET;
+  event.events = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET;
   if (writing || (state.engine_flags & kForWriting) != 0) event.events |= EPOLLOUT;
   event.data.u64 = static_cast<std::uint32_t>(fd) | std::uint64_t{state.generation} << 32U;
   const int verb = (state.engine_flags & kRegistered) != 0 ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
@@ -258,9 +263,25 @@ void EpollEngine::wait(TimePoint until, OpList& finished) noexcept {
     limit.tv_nsec = (left % std::chrono::seconds(1)).count();
   }
   ++waits_;
-  const int count = ::epoll_pwait2(epoll_.get(), events_.data(), static_cast<int>(events_.size()), timeout, nullptr);
+  const int count = wait_for_events(timeout);
   for (int i = 0; i < count; ++i) on_event(events_[static_cast<std::size_t>(i)], finished);
   while (Op* op = cancelled_.pop()) finished.push(*op);
+}
+
+int EpollEngine::wait_for_events(const timespec* timeout) noexcept {
+  const auto room = static_cast<int>(events_.size());
+  if (nanoseconds_) {
+    const int count = ::epoll_pwait2(epoll_.get(), events_.data(), room, timeout, nullptr);
+    if (count >= 0 || errno == EINTR) return count;
+    nanoseconds_ = false;  // kernels before Linux 5.11, and seccomp filters from before it
+  }
+  std::int64_t milliseconds = -1;
+  if (timeout != nullptr) {  // rounded up: no timer fires early
+    milliseconds = std::min<std::int64_t>(timeout->tv_sec, 1'000'000) * 1000 + (timeout->tv_nsec + 999'999) / 1'000'000;
+  }
+  const int count = ::epoll_wait(epoll_.get(), events_.data(), room, static_cast<int>(milliseconds));
+  BIGHT_CHECK(count >= 0 || errno == EINTR, "epoll_wait failed: was the loop's descriptor closed by somebody?");
+  return count;
 }
 
 void EpollEngine::on_event(const epoll_event& event, OpList& finished) noexcept {
@@ -269,7 +290,7 @@ void EpollEngine::on_event(const epoll_event& event, OpList& finished) noexcept 
   FdState& state = descriptors_[fd];
   if (!state.open || state.generation != event.data.u64 >> 32U) return;  // of an earlier descriptor with this number
   constexpr std::uint32_t kEnds = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
-  if ((event.events & kEnds) != 0) state.engine_flags |= kHungUp;
+  if ((event.events & (kEnds | EPOLLPRI)) != 0) state.engine_flags |= kExhaust;
   if ((event.events & (EPOLLIN | kEnds)) != 0) {
     state.engine_flags &= static_cast<std::uint8_t>(~kDrained);
     release(state.reader, finished);

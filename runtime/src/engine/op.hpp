@@ -44,8 +44,7 @@ struct alignas(16) Op {
   std::size_t size = 0;
   OpDone done = nullptr;
   FiberControl* fiber = nullptr;
-  Op* next = nullptr;      // in a list of the engine's, or of finished operations
-  Op* previous = nullptr;  // the engine's own
+  Op* next = nullptr;  // in a list of the engine's, or of finished operations
 };
 
 /// Finished operations, first finished first.

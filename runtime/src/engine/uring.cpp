@@ -91,6 +91,7 @@ class UringEngine final : public Engine {
   void remove(Op& op) noexcept;
   void arm_wake_up() noexcept;
   [[nodiscard]] bool accept_now(Op& op) noexcept;
+  void accept_after_all(Op& op) noexcept;
   void enter(TimePoint until) noexcept;
   void reap(OpList& finished) noexcept;
   void on_completion(Op& op, int result, unsigned flags, OpList& finished) noexcept;
@@ -138,6 +139,7 @@ std::string UringEngine::init(unsigned entries) {
                  IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
   params.cq_entries = entries * 4;  // more would only pass more cache lines through; what does not fit the kernel keeps
   const int made = io_uring_queue_init_params(entries, &ring_, &params);
+  if (made == -EINVAL && entries == 0) return "RunOptions::ring_entries is 0";
   if (made == -EINVAL) return "this kernel is older than Linux 6.1 (no IORING_SETUP_DEFER_TASKRUN)";
   if (made == -EPERM)
     return failure("io_uring_setup", EPERM) + " (forbidden by seccomp, or by the sysctl kernel.io_uring_disabled)";
@@ -206,6 +208,15 @@ bool UringEngine::accept_now(Op& op) noexcept {
   if (op.result != -EAGAIN) return true;
   flags |= kNoMoreToAccept;
   return false;
+}
+
+/// Of several loops that share a listener the kernel wakes one. It may have been this one, just when its accept was
+/// cancelled: then nobody else will hear of the connection.
+void UringEngine::accept_after_all(Op& op) noexcept {
+  const FdState& state = descriptors_[op.fd];
+  if (!state.open || state.reader != &op) return;
+  const int fd = ::accept4(op.fd, nullptr, nullptr, SOCK_CLOEXEC);
+  if (fd >= 0) op.result = fd;
 }
 
 void UringEngine::submit(Op& op) noexcept {
@@ -358,7 +369,8 @@ bool UringEngine::settle_transfer(Op& op, int result, unsigned flags) noexcept {
       if (result == -EAGAIN) state |= kFull;
       return true;
     case OpKind::accept:
-      if (result >= 0) state &= static_cast<std::uint8_t>(~kNoMoreToAccept);
+      if (result == -ECANCELED) accept_after_all(op);
+      if (op.result >= 0) state &= static_cast<std::uint8_t>(~kNoMoreToAccept);
       return true;
     default:
       if (op.kind == OpKind::poll_in && result > 0) op.result = 0;
