@@ -18,7 +18,7 @@ void CancelScope::open(FiberControl& fiber, bool shielded) noexcept {
 
 void CancelScope::close() noexcept {
   BIGHT_CHECK(fiber_ != nullptr && fiber_->scope == this,
-              "scopes (deadlines, shields, with_scope) must be left by the fiber that opened them, innermost first");
+              "scopes (deadlines, shields) must be left by the fiber that opened them, innermost first");
   fiber_->scope = parent_;
   fiber_->cancel_due = parent_->effective_;
   detach();
@@ -34,10 +34,11 @@ void CancelScope::attach(CancelScope* parent) noexcept {
 }
 
 void CancelScope::detach() noexcept {
+  BIGHT_CHECK(first_child_ == nullptr, "a Scope outlives the deadline, shield or fiber that it was made in");
   if (parent_ == nullptr) return;
   if (next_ != nullptr) next_->previous_ = previous_;
   (previous_ != nullptr ? previous_->next_ : parent_->first_child_) = next_;
-  previous_ = next_ = nullptr;
+  previous_ = next_ = parent_ = nullptr;
 }
 
 void CancelScope::mark() noexcept {

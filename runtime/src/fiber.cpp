@@ -59,6 +59,15 @@ FiberStatus run_body(FiberControl& fiber) noexcept {
   }
 }
 
+/// Null without memory: then the fiber is called what its callable's type is called.
+std::string* copy_name(std::string_view name) noexcept {
+  try {
+    return new std::string(name);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
 struct JoinParking : Parking {
   static const ParkingKind kKind;
   JoinParking(FiberControl& who, FiberControl& awaited) noexcept : Parking(who, kKind), target(awaited) {}
@@ -82,6 +91,8 @@ void fiber_main() noexcept {
   FiberControl& self = *loop.running();
   const FiberStatus outcome = run_body(self);
   loop.end_locals(self);  // which may wait, so the fiber has not ended yet
+  // An error that nobody can ask for is reported here, where the program's handler still runs in a fiber.
+  if (self.references == 1 && self.owner == nullptr && self.error != nullptr) loop.report_unhandled(self);
   self.status = outcome;
   loop.finish(self);
 }
@@ -122,14 +133,14 @@ void launch_fiber(FiberControl& fiber, const SpawnPlan& plan, const FiberPlace& 
   fiber.daemon = plan.daemon;
   fiber.stack_class = place.stack_class;
   fiber.stack_index = place.stack_index;
-  if (!plan.name.empty()) fiber.own_name = new (std::nothrow) std::string(plan.name);
+  if (!plan.name.empty()) fiber.own_name = copy_name(plan.name);
   auto* frames_top = reinterpret_cast<std::byte*>(&fiber);
   make_context(fiber.context, fiber.stack, frames_top, static_cast<std::size_t>(frames_top - place.stack_low));
   fiber.scope = &fiber.root;
   fiber.root.own(fiber);
   loop.add(fiber);
   if (owner != nullptr) join_scope(fiber, *owner);
-  if (loop.ending()) fiber.root.cancel();
+  if (loop.ending() && owner == nullptr) fiber.root.cancel();  // in a Scope it has inherited that, or is shielded
 }
 
 void release_fiber(FiberControl& fiber) noexcept {
@@ -181,18 +192,14 @@ void rethrow_outcome(FiberControl& fiber) {
 
 void WaitList::push(Parking& parking) noexcept {
   parking.next = nullptr;
+  parking.previous = last_;
   (last_ != nullptr ? last_->next : first_) = &parking;
   last_ = &parking;
 }
 
 void WaitList::remove(Parking& parking) noexcept {
-  Parking* previous = nullptr;
-  for (Parking* each = first_; each != nullptr; previous = each, each = each->next) {
-    if (each != &parking) continue;
-    (previous != nullptr ? previous->next : first_) = each->next;
-    if (last_ == each) last_ = previous;
-    return;
-  }
+  (parking.previous != nullptr ? parking.previous->next : first_) = parking.next;
+  (parking.next != nullptr ? parking.next->previous : last_) = parking.previous;
 }
 
 void WaitList::wake_all(Loop& loop) noexcept {

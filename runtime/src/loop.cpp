@@ -8,6 +8,7 @@
 
 #include <bight/check.hpp>
 #include <bight/error.hpp>
+#include <bight/log.hpp>
 
 #include "fork_guard.hpp"
 #include "overflow.hpp"
@@ -30,14 +31,21 @@ Loop::Loop(const RunOptions& options)
   BIGHT_CHECK(current_ == nullptr, "this thread runs a loop already: run() does not nest");
   current_ = this;
   context_.notes = &thread_stack_;
-  forget_loop_in_forked_children([] { current_ = nullptr; });
+  forget_loop_in_forked_children([] {
+    current_ = nullptr;
+    StopSignals::forget_in_forked_child();
+  });
 }
 
 Loop::~Loop() {
+  remote_->close();
   stacks_.for_each_owner([](const FiberControl&) {
     BIGHT_CHECK(false, "a Fiber handle outlives its loop: the fiber's outcome is on a stack that goes with the loop");
   });
-  remote_->close();
+  // In a simulated world, what is left open is for testing::Sim::leaks() to tell.
+  BIGHT_CHECK(virtual_time_ || descriptors_.open_count() == 0,
+              "a Socket (or stream, or listener) outlives its loop: it must not outlive run()");
+  BIGHT_CHECK(buffers_.lent() == 0, "a Chunk outlives its loop, whose memory it refers to");
   current_ = nullptr;
 }
 
@@ -141,8 +149,9 @@ void Loop::destroy(FiberControl& fiber) noexcept {
   if (fiber.error != nullptr && !fiber.observed) report_unhandled(fiber);
   const std::uint32_t size_class = fiber.stack_class;
   const std::uint32_t index = fiber.stack_index;
-  delete fiber.own_name;
+  const std::string* name = fiber.own_name;
   fiber.destroy(fiber);
+  delete name;  // not before: what the result's destructor prints may have it in it
   stacks_.give_back(size_class, index);
 }
 
@@ -163,7 +172,7 @@ int Loop::run(void (*main)(void*), void* argument) {
     do {
       while (alive_ > 0) turn();
       run_callbacks();
-    } while (alive_ > 0 || !callbacks_.empty());
+    } while (alive_ > 0 || !callbacks_.empty() || !remote_->close_if_empty());
     // Whatever main made of its cancellation: this is what there is to know.
     if (!deadlock_.empty()) throw Deadlock(deadlock_);
     try {
@@ -188,7 +197,7 @@ void Loop::turn() {
 void Loop::run_slice() noexcept {
   FiberControl* next = ready_.pop();
   if (next == nullptr) return;
-  slice_left_ = kSliceStep;
+  slice_left_ = std::clamp(static_cast<int>(options_.slice_switches), 1, kSliceStep);
   slice_steps_ = std::max(1, static_cast<int>(options_.slice_switches) / kSliceStep);
   if (!virtual_time_) slice_end_ = look_at_clock() + options_.slice_time;
   running_ = next;
@@ -207,13 +216,16 @@ TimePoint Loop::wait_limit() {
 }
 
 bool Loop::dead() const noexcept {
-  return timers_.armed() == 0 && !engine_->may_finish() && !remote_->has_users() &&
+  // In this order: a thread may post and then drop the last Remote.
+  return timers_.armed() == 0 && !engine_->may_finish() && !remote_->has_users() && !remote_->pending() &&
          (stop_waiters_.empty() || !options_.stop_on_signals || virtual_time_) &&
          signals_.load(std::memory_order_relaxed) == 0;
 }
 
 void Loop::report_deadlock() {
-  BIGHT_CHECK(deadlock_.empty(), "fibers went on waiting, for what can not come, after they were cancelled");
+  if (!deadlock_.empty()) log(LogLevel::error, deadlock_);
+  BIGHT_CHECK(deadlock_.empty(),
+              "fibers went on waiting (shielded?), for what can not come, after they were cancelled");
   deadlock_ = "deadlock: nothing can wake any of " + std::to_string(alive_) + " parked fibers\n" + dump_fibers();
   cancel_all();
 }
@@ -263,8 +275,9 @@ void Loop::run_callbacks() noexcept {
 
 void Loop::cancel_all() noexcept {
   ending_ = true;
+  // Those of a Scope are reached through the fiber that has it, unless that one shields them.
   stacks_.for_each_owner([](FiberControl& fiber) {
-    if (!fiber.finished()) fiber.root.cancel();
+    if (!fiber.finished() && fiber.owner == nullptr) fiber.root.cancel();
   });
 }
 
@@ -286,7 +299,8 @@ void Loop::take_signals() noexcept {
   const std::uint32_t numbers = signals_.exchange(0, std::memory_order_relaxed);
   const std::uint32_t before = std::exchange(signals_seen_, signals_seen_ | numbers);
   // Ctrl-C reaches a shard twice, as SIGINT from the terminal and as SIGTERM from its supervisor. That is one wish.
-  if (stop_requested_ && before != 0 && (before & numbers) == 0) return;
+  // Nor does the first one hurry a stop that the program itself has asked for.
+  if (stop_requested_ && (before & numbers) == 0) return;
   if (!stop_requested_ && !stop_waiters_.empty()) {
     request_stop();
     return;

@@ -54,6 +54,12 @@ void RemoteQueue::end_sleep() noexcept {
   sleeping_ = false;
 }
 
+bool RemoteQueue::close_if_empty() noexcept {
+  const std::lock_guard lock(mutex_);
+  if (queued_.empty()) engine_ = nullptr;
+  return engine_ == nullptr;
+}
+
 void RemoteQueue::close() noexcept {
   std::vector<Callback> dropped;
   const std::lock_guard lock(mutex_);

@@ -35,6 +35,8 @@ class RemoteQueue {
   [[nodiscard]] bool begin_sleep() noexcept;
   void end_sleep() noexcept;
   [[nodiscard]] bool has_users() const noexcept { return users_.load(std::memory_order_acquire) != 0; }
+  /// The loop ends, if nothing is queued: from now on post() says no.
+  [[nodiscard]] bool close_if_empty() noexcept;
   /// The loop ends: from now on post() says no. What is queued is dropped.
   void close() noexcept;
 

@@ -12,17 +12,28 @@ namespace bight {
 namespace {
 
 struct ScopeParking : detail::Parking {
-  static const detail::ParkingKind kKind;
-  ScopeParking(detail::FiberControl& who, const Scope& joined) noexcept : Parking(who, kKind), scope(joined) {}
+  static const detail::ParkingKind kPatient;
+  static const detail::ParkingKind kCancellable;
+  ScopeParking(detail::FiberControl& who, const detail::ParkingKind& how, const Scope& joined,
+               detail::WaitList& waiters) noexcept
+      : Parking(who, how), scope(joined), list(waiters) {}
   const Scope& scope;
+  detail::WaitList& list;
 };
 
+void interrupt_join(detail::Parking& parking) noexcept {
+  static_cast<ScopeParking&>(parking).list.remove(parking);
+  parking.fiber->loop->make_ready(*parking.fiber);
+}
+
+void describe_join(const detail::Parking& parking, std::string& text) {
+  const Scope& scope = static_cast<const ScopeParking&>(parking).scope;
+  text.append("the ").append(std::to_string(scope.size())).append(" fibers of its Scope");
+}
+
 /// Not to be cut short: a Scope is left only when its fibers have ended.
-const detail::ParkingKind ScopeParking::kKind{
-    nullptr, [](const detail::Parking& parking, std::string& text) {
-      const Scope& scope = static_cast<const ScopeParking&>(parking).scope;
-      text.append("the ").append(std::to_string(scope.size())).append(" fibers of its Scope");
-    }};
+const detail::ParkingKind ScopeParking::kPatient{nullptr, describe_join};
+const detail::ParkingKind ScopeParking::kCancellable{interrupt_join, describe_join};
 
 }  // namespace
 
@@ -47,8 +58,14 @@ Scope::~Scope() noexcept(false) {
 
 void Scope::join() {
   detail::FiberControl& self = detail::Loop::require().require_fiber();
-  // No need to look at the caller's own cancellation while fibers are alive: it is above theirs, so they end soon, with
-  // Cancelled.
+  // Who waits need not be above the fibers in the tree of scopes: it may be another fiber than the owner, or in a
+  // deadline of its own. So its cancellation is passed on here.
+  while (alive_ > 0 && !self.cancel_pending()) {
+    ScopeParking parking(self, ScopeParking::kCancellable, *this, waiters_);
+    waiters_.push(parking);
+    detail::Loop::require().park(parking);
+  }
+  if (alive_ > 0) cancel();
   wait_all();
   if (error_ != nullptr) std::rethrow_exception(std::exchange(error_, nullptr));
   if (self.cancel_pending()) throw Cancelled{};
@@ -57,7 +74,7 @@ void Scope::join() {
 void Scope::wait_all() noexcept {
   detail::Loop& loop = detail::Loop::require();
   while (alive_ > 0) {
-    ScopeParking parking(loop.require_fiber(), *this);
+    ScopeParking parking(loop.require_fiber(), ScopeParking::kPatient, *this, waiters_);
     waiters_.push(parking);
     loop.park(parking);
   }
@@ -78,7 +95,7 @@ bool Scope::wait_until(TimePoint when) noexcept {
   } expiry(waiters_, loop);
   loop.timers().arm(expiry, when);
   while (alive_ > 0 && expiry.armed()) {
-    ScopeParking parking(loop.require_fiber(), *this);
+    ScopeParking parking(loop.require_fiber(), ScopeParking::kPatient, *this, waiters_);
     waiters_.push(parking);
     loop.park(parking);
   }

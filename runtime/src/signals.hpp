@@ -17,10 +17,13 @@ class StopSignals {
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
 
+  /// The loop is the parent's: the child goes back to the handlers that were there before.
+  static void forget_in_forked_child() noexcept;
+
  private:
+  static void restore() noexcept;
+
   bool ours_ = false;
-  struct sigaction term_before_ {};
-  struct sigaction int_before_ {};
 };
 
 }  // namespace bight::detail

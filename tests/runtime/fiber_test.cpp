@@ -16,6 +16,7 @@
 #include <gtest/gtest.h>
 
 #include <bight/error.hpp>
+#include <bight/report.hpp>
 #include <bight/scope.hpp>
 #include <bight/time.hpp>
 
@@ -582,6 +583,45 @@ TEST(Fiber, YieldingFromDeepWithinKeepsEverything) {
 
 static_assert(!std::is_copy_constructible_v<Fiber<int>>);
 static_assert(std::is_nothrow_move_constructible_v<Fiber<int>>);
+
+// Whoever destroys it may wait, so it must be a fiber that has not ended.
+TEST(Fiber, AResultThatNobodyWantsEndsInItsFiber) {
+  struct Result {
+    std::vector<std::string>* log = nullptr;
+    explicit Result(std::vector<std::string>* where) : log(where) {}
+    Result(Result&& other) noexcept : log(std::exchange(other.log, nullptr)) {}
+    Result& operator=(Result&&) = delete;
+    ~Result() {
+      if (log == nullptr) return;
+      sleep_for(1ms);
+      log->push_back(std::string(this_fiber::name()));
+    }
+  };
+  std::vector<std::string> log;
+  on_loop([&] {
+    spawn({.name = "detached"}, [&] { return Result(&log); }).detach();
+    auto kept = spawn({.name = "kept"}, [&] { return Result(&log); });
+    kept.join();
+    while (log.empty()) yield();
+    EXPECT_EQ(log, std::vector<std::string>{"detached"});
+  });
+  EXPECT_EQ(log.size(), 2U);
+}
+
+TEST(Fiber, AnErrorThatNobodyCanAskForIsReportedFromItsFiber) {
+  std::string reported_by;
+  RunOptions options;
+  options.on_unhandled_error = [&](const UnhandledError&) {
+    yield();
+    reported_by = this_fiber::name();
+  };
+  on_loop(options, [&] {
+    spawn({.name = "failing"}, [] { throw std::runtime_error("no"); }).detach();
+    while (reported_by.empty()) yield();
+    EXPECT_EQ(this_loop::stats().unhandled_errors, 1U);
+  });
+  EXPECT_EQ(reported_by, "failing");
+}
 
 }  // namespace
 }  // namespace bight

@@ -18,11 +18,13 @@
 #include <bight/fiber.hpp>
 #include <bight/remote.hpp>
 #include <bight/scope.hpp>
+#include <bight/socket.hpp>
 #include <bight/time.hpp>
 
 #include "build.hpp"
 #include "child.hpp"
 #include "on_loop.hpp"
+#include "socket_pair.hpp"
 
 namespace bight {
 namespace {
@@ -230,6 +232,31 @@ TEST(Run, MoveOnlyResultsOfFibersAtTheEnd) {
     return fiber.get();
   });
   EXPECT_EQ(*result, "kept");
+}
+
+TEST(Run, SocketsAndChunksMayNotOutliveIt) {
+  const auto socket = in_child([] {
+    Socket kept;
+    run([&] {
+      std::error_code error;
+      kept = Socket::open(AF_INET, SOCK_STREAM, 0, error);
+    });
+    return 0;
+  });
+  EXPECT_TRUE(socket.by(SIGABRT)) << describe(socket);
+  EXPECT_TRUE(socket.says("must not outlive run()")) << describe(socket);
+  const auto chunk = in_child([] {
+    Chunk kept;
+    run([&] {
+      auto [client, server] = test::connect_pair();
+      std::error_code error;
+      client.write(test::bytes_of("x"), error);
+      kept = server.read(error);
+    });
+    return 0;
+  });
+  EXPECT_TRUE(chunk.by(SIGABRT)) << describe(chunk);
+  EXPECT_TRUE(chunk.says("a Chunk outlives its loop")) << describe(chunk);
 }
 
 }  // namespace

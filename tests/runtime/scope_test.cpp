@@ -2,7 +2,9 @@
 #include <bight/scope.hpp>
 
 #include <chrono>
+#include <csignal>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -14,6 +16,8 @@
 #include <bight/error.hpp>
 #include <bight/time.hpp>
 
+#include "build.hpp"
+#include "child.hpp"
 #include "on_loop.hpp"
 
 namespace bight {
@@ -390,6 +394,77 @@ TEST(Scope, SpawnForms) {
     EXPECT_EQ(with_options.name(), "named");
     EXPECT_EQ(with_options.get() + with_arguments.get(), 4);
     scope.join();
+  });
+}
+
+TEST(Scope, ALimitOnTheJoinCancelsTheFibers) {
+  on_loop([] {
+    Scope scope;
+    auto endless = scope.spawn([] { sleep_for(1h); });
+    EXPECT_FALSE(move_on_after(2ms, [&] { scope.join(); })) << "the limit is not above the scope: it is passed on";
+    EXPECT_EQ(endless.status(), FiberStatus::cancelled);
+    EXPECT_EQ(scope.size(), 0U);
+  });
+}
+
+TEST(Scope, CancellingAnotherFiberThatJoinsItCancelsItsFibers) {
+  on_loop([] {
+    Scope scope;
+    scope.spawn([] { sleep_for(1h); }).detach();
+    auto joining = spawn([&] { scope.join(); });
+    yield();
+    joining.cancel();
+    joining.join();
+    EXPECT_EQ(joining.status(), FiberStatus::cancelled);
+    EXPECT_EQ(scope.size(), 0U);
+  });
+}
+
+TEST(Scope, AShieldProtectsItsFibersFromTheLoopsEnd) {
+  int done = 0;
+  EXPECT_THROW(run([&] {
+                 spawn([&] {
+                   const Shield shield;
+                   Scope scope;
+                   scope
+                       .spawn([&] {
+                         sleep_for(5ms);
+                         ++done;
+                         scope.spawn([&] { ++done; }).detach();  // born while the loop ends
+                       })
+                       .detach();
+                 }).detach();
+                 yield();
+                 throw std::runtime_error("the end");
+               }),
+               std::runtime_error);
+  EXPECT_EQ(done, 2);
+}
+
+TEST(Scope, OutlivingTheDeadlineItWasMadeInIsRefused) {
+  const auto ended = test::in_child([] {
+    run([] {
+      std::optional<Scope> scope;
+      with_timeout(1h, [&] { scope.emplace(); });
+    });
+    return 0;
+  });
+  EXPECT_TRUE(ended.by(SIGABRT)) << test::describe(ended);
+  EXPECT_TRUE(ended.says("a Scope outlives the deadline")) << test::describe(ended);
+}
+
+// A list that is searched for each would take minutes here.
+TEST(Scope, CancellingManyWhoWaitForTheSameTakesLinearTime) {
+  static constexpr int kCount = test::this_many(50'000, 2'000);
+  on_loop([] {
+    auto awaited = spawn([] { sleep_for(1h); });
+    Scope scope;
+    for (int i = 0; i < kCount; ++i) scope.spawn([&] { awaited.join(); }).detach();
+    yield();
+    scope.cancel();
+    scope.join();
+    awaited.cancel();
+    awaited.join();
   });
 }
 

@@ -43,7 +43,7 @@ struct SpawnOptions {
 
 namespace detail {
 
-/// Where a fiber hangs in the tree of scopes: under no scope, or under a Scope that wants to hear of its end.
+/// What there is to know of a fiber before it is made, whatever its callable's type.
 struct SpawnPlan {
   std::string_view type_name;
   std::size_t stack_size = 0;
@@ -118,12 +118,22 @@ struct Task : FiberControl {
       };
       if constexpr (std::is_nothrow_move_constructible_v<R>) {
         R result = invoke();
+        if (task.drop_unwanted()) return;
         ::new (static_cast<void*>(&task.outcome)) Outcome(std::move(result));
       } else {
-        Outcome* result = new Outcome(invoke());
-        task.boxed = result;
+        auto result = std::unique_ptr<Outcome>(new Outcome(invoke()));
+        if (task.drop_unwanted()) return;
+        task.boxed = result.release();
       }
     }
+  }
+
+  /// Whether nobody can ask for the result any more. Then it ends where it was made, in a fiber that may still wait,
+  /// and not in the loop.
+  [[nodiscard]] bool drop_unwanted() noexcept {
+    if (references > 1) return false;
+    destroy = [](FiberControl& self) noexcept { static_cast<Task&>(self).~Task(); };
+    return true;
   }
 
   static void end(FiberControl& self) noexcept {
@@ -252,15 +262,11 @@ Fiber<R> start(const SpawnPlan& plan, Scope* owner, F&& f, Args&&... args) {
                 "a fiber returns a value: the frame a reference would point into is gone when it ends");
   const FiberPlace place = reserve_fiber(plan, sizeof(T), alignof(T));
   T* task = nullptr;
-  if constexpr (std::is_nothrow_constructible_v<T, std::in_place_t, F, Args...>) {
+  try {
     task = ::new (place.address) T(std::in_place, std::forward<F>(f), std::forward<Args>(args)...);
-  } else {
-    try {
-      task = ::new (place.address) T(std::in_place, std::forward<F>(f), std::forward<Args>(args)...);
-    } catch (...) {
-      abandon_fiber(place);
-      throw;
-    }
+  } catch (...) {
+    abandon_fiber(place);
+    throw;
   }
   launch_fiber(*task, plan, place, owner);
   ++task->references;

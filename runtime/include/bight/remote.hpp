@@ -24,9 +24,10 @@ class Remote {
 
   /// Has `callback` run on the loop's thread, outside any fiber: it may spawn and make fibers ready, but not wait.
   /// Callbacks run in the order in which they were posted; what the poster did before is visible to the callback. One
-  /// that throws is reported. False, and the callback is dropped, if the loop has ended. Any thread; not a signal
-  /// handler. Costs a short lock, and one write(2) if the loop sleeps. Throws
-  /// std::system_error (resource_unavailable_try_again) while RunOptions::posts_max callbacks wait, and std::bad_alloc.
+  /// that throws is reported. False, and the callback is dropped, if the loop has ended; a loop ends only when it has
+  /// run all that was posted. Any thread; not a signal handler. Costs a short lock, and one write(2) if the loop
+  /// sleeps. Throws std::system_error (resource_unavailable_try_again) while RunOptions::posts_max callbacks wait, and
+  /// std::bad_alloc.
   bool post(detail::Callback callback) const;
 
  private:

@@ -44,7 +44,8 @@ struct Parking {
 
   FiberControl* fiber;
   const ParkingKind* kind;
-  Parking* next = nullptr;   // in a WaitList
+  Parking* next = nullptr;  // in a WaitList
+  Parking* previous = nullptr;
   bool interrupted = false;  // left early, by cancellation
 };
 
@@ -53,7 +54,8 @@ class WaitList {
  public:
   [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
   void push(Parking& parking) noexcept;
-  void remove(Parking& parking) noexcept;  // O(waiters): only on the cancellation path
+  /// One that is in the list. O(1): a scope may cancel thousands who wait for the same.
+  void remove(Parking& parking) noexcept;
   void wake_all(Loop& loop) noexcept;
 
  private:
