@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <bight/fiber_local.hpp>
 
+#include <atomic>
 #include <utility>
 #include <vector>
 
@@ -10,14 +11,19 @@ namespace bight::detail {
 
 struct LocalSlots {
   struct Slot {
-    const void* key;
+    std::uint64_t key;
     void* value;
     void (*destroy)(void*) noexcept;
   };
   std::vector<Slot> slots;
 };
 
-void* find_local(const void* key) noexcept {
+std::uint64_t new_local_key() noexcept {
+  static std::atomic<std::uint64_t> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+void* find_local(std::uint64_t key) noexcept {
   const LocalSlots* locals = Loop::require().require_fiber().locals;
   if (locals == nullptr) return nullptr;
   for (const LocalSlots::Slot& slot : locals->slots) {
@@ -26,7 +32,7 @@ void* find_local(const void* key) noexcept {
   return nullptr;
 }
 
-void set_local(const void* key, void* value, void (*destroy)(void*) noexcept) {
+void set_local(std::uint64_t key, void* value, void (*destroy)(void*) noexcept) {
   FiberControl& self = Loop::require().require_fiber();
   if (self.locals == nullptr) self.locals = new LocalSlots;
   self.locals->slots.push_back({key, value, destroy});

@@ -60,11 +60,18 @@ void report(const Loop& loop, const FiberControl& fiber) noexcept {
   line.print();
 }
 
+/// SIGSEGV as if nobody had asked for it. Returning then repeats the access, which ends the process, core dump and all;
+/// one that was sent (kill(2)) has no access to repeat.
+void die_of(const siginfo_t& info) noexcept {
+  ::signal(SIGSEGV, SIG_DFL);
+  if (info.si_code <= 0) ::raise(SIGSEGV);
+}
+
 void on_segv(int number, siginfo_t* info, void* context) {
   if (const Loop* loop = Loop::current()) {
     if (const FiberControl* fiber = loop->owner_of_guard(info->si_addr)) {
       report(*loop, *fiber);
-      ::signal(SIGSEGV, SIG_DFL);  // returning repeats the access, which now ends the process, core dump and all
+      die_of(*info);
       return;
     }
   }
@@ -73,7 +80,7 @@ void on_segv(int number, siginfo_t* info, void* context) {
   } else if (segv_before.sa_handler != SIG_DFL && segv_before.sa_handler != SIG_IGN) {
     segv_before.sa_handler(number);
   } else {
-    ::signal(SIGSEGV, SIG_DFL);
+    die_of(*info);
   }
 }
 

@@ -48,13 +48,12 @@ StackPool::~StackPool() {
 }
 
 std::size_t StackPool::class_for(std::size_t size) {
-  const std::size_t rounded = std::max(std::bit_ceil(size), kSmallest);
-  const auto size_class = static_cast<std::size_t>(std::countr_zero(rounded / kSmallest));
-  if (size_class >= kClasses) {
+  if (size > bytes_of(kClasses - 1)) {
     throw_no_stack(
         EINVAL, std::to_string(size) + " bytes asked for, " + std::to_string(bytes_of(kClasses - 1)) + " is the most");
   }
-  return size_class;
+  const std::size_t rounded = std::max(std::bit_ceil(size), kSmallest);
+  return static_cast<std::size_t>(std::countr_zero(rounded / kSmallest));
 }
 
 StackPool::Stack StackPool::describe(std::size_t size_class, std::uint32_t index) const noexcept {
@@ -76,16 +75,27 @@ StackPool::Stack StackPool::take(std::size_t size) {
   return describe(size_class, make_fresh(size_class));
 }
 
+/// For one stack more in all lists of its class: give_back() is called where nothing may fail, and the lists are to be
+/// equally long even if memory runs out here.
+void StackPool::make_room(SizeClass& each) {
+  const std::size_t needed = each.bases.size() + 1;
+  const auto reserve = [needed](auto& list) {
+    if (list.capacity() < needed) list.reserve(needed * 2);
+  };
+  reserve(each.bases);
+  reserve(each.owners);
+  reserve(each.warm);
+  reserve(each.cold);
+}
+
 std::uint32_t StackPool::make_fresh(std::size_t size_class) {
   SizeClass& each = classes_[size_class];
   if (each.fresh_count == 0) grow(each, bytes_of(size_class));
   guard(each.fresh);
   const auto index = static_cast<std::uint32_t>(each.bases.size());
+  make_room(each);
   each.bases.push_back(each.fresh);
   each.owners.push_back(nullptr);
-  // give_back() is called where nothing may fail, so its room is made here.
-  if (each.warm.capacity() < each.bases.size()) each.warm.reserve(each.bases.size() * 2);
-  if (each.cold.capacity() < each.bases.size()) each.cold.reserve(each.bases.size() * 2);
 #if defined(BIGHT_VALGRIND)
   VALGRIND_STACK_REGISTER(each.fresh + kPage, each.fresh + bytes_of(size_class));
 #endif
@@ -116,9 +126,9 @@ void StackPool::guard(std::byte* base) {
       guard_method.store(GuardBy::advice, std::memory_order_relaxed);
       return;
     }
-    if (method == GuardBy::advice) throw_no_stack(errno, "MADV_GUARD_INSTALL of its guard page");
+    // EINVAL: an older kernel; or, if it went well before, memory that mlockall(2) has locked since.
   }
-  guard_method.store(GuardBy::protection, std::memory_order_relaxed);  // EINVAL: an older kernel, or locked memory
+  if (method == GuardBy::unknown) guard_method.store(GuardBy::protection, std::memory_order_relaxed);
   check_map_count();
   if (::mprotect(base, kPage, PROT_NONE) != 0) throw_no_stack(errno, "mprotect of its guard page");
   ++guards_by_mprotect_;

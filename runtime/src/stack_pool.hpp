@@ -86,6 +86,7 @@ class StackPool {
   [[nodiscard]] static std::size_t class_for(std::size_t size);
   [[nodiscard]] Stack describe(std::size_t size_class, std::uint32_t index) const noexcept;
   [[nodiscard]] std::uint32_t make_fresh(std::size_t size_class);
+  static void make_room(SizeClass& each);
   void grow(SizeClass& each, std::size_t stack_bytes);
   void guard(std::byte* base);
   void check_map_count() const;

@@ -56,7 +56,7 @@ def check_nothing_foreign(prefix):
 def check_flags(prefix, flags, libraries):
     """Nothing of how bight itself was built, nor of the machine it was built on, reaches who uses it."""
     for flag in flags:
-        if flag not in ("-pthread", f"-I{prefix}/include"):
+        if flag not in ("-pthread", "-fstack-clash-protection", f"-I{prefix}/include"):
             sys.exit(f"pkg-config --cflags says {flag}")
     for flag in libraries:
         if flag not in ("-pthread", *flags) and not flag.startswith(("-l", "-L")):

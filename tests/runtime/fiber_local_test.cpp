@@ -2,6 +2,7 @@
 #include <bight/fiber_local.hpp>
 
 #include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -136,6 +137,17 @@ TEST(FiberLocal, OutsideAFiberIsRefused) {
   });
   EXPECT_TRUE(child.by(SIGABRT)) << describe(child);
   EXPECT_TRUE(child.says("there is no loop on this thread")) << describe(child);
+}
+
+TEST(FiberLocal, ANewOneAtTheSameAddressIsAnother) {
+  on_loop([] {
+    std::optional<FiberLocal<int>> local(std::in_place);
+    local->get() = 5;
+    local.reset();
+    local.emplace();
+    EXPECT_FALSE(local->exists());
+    EXPECT_EQ(local->get(), 0);
+  });
 }
 
 }  // namespace

@@ -94,5 +94,19 @@ TEST(ForkGuard, AChildForkedInsideALoopMayMakeItsOwn) {
   });
 }
 
+TEST(ForkGuard, ASignalToAForkedChildIsNoneOfTheLoops) {
+  const auto ended = in_child([] {
+    return run([] {
+      const int status = fork_in_loop([] {
+        ::raise(SIGTERM);
+        ::_exit(1);  // not reached: what ended the process before there was a loop ends it again
+      });
+      yield();
+      return WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM ? 0 : 3;
+    });
+  });
+  EXPECT_TRUE(ended.with(0)) << describe(ended);
+}
+
 }  // namespace
 }  // namespace bight

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // reliability 3: stack overflow in a fiber.
-#include "build.hpp"
 #include "overflow.hpp"
+
+#include <unistd.h>
 
 #include <array>
 #include <chrono>
@@ -17,6 +18,7 @@
 #include <bight/run.hpp>
 #include <bight/time.hpp>
 
+#include "build.hpp"
 #include "child.hpp"
 
 namespace bight {
@@ -125,6 +127,14 @@ TEST_F(Overflow, EnoughStackIsEnough) {
     });
   });
   EXPECT_TRUE(ended.with(0)) << describe(ended);
+}
+
+TEST_F(Overflow, ASentSignalEndsTheProcessToo) {
+  const auto ended = in_child([] {
+    run([] { ::kill(::getpid(), SIGSEGV); });
+    return 0;
+  });
+  EXPECT_TRUE(ended.by(SIGSEGV)) << describe(ended);
 }
 
 }  // namespace

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "build.hpp"
 #include "stack_pool.hpp"
 
 #include <sys/mman.h>
@@ -18,6 +17,7 @@
 
 #include <gtest/gtest.h>
 
+#include "build.hpp"
 #include "child.hpp"
 #include "sys/limits.hpp"
 
@@ -252,6 +252,13 @@ TEST(StackPool, AHundredThousandGuardedStacks) {
 TEST_F(StackGuard, ByMprotectStopsWithAClearErrorAtTheLimit) {
   if (sys::max_map_count() > 2'000'000) GTEST_SKIP() << "vm.max_map_count is too large to be reached";
   EXPECT_EXIT(take_all_there_are(), testing::ExitedWithCode(0), "vm.max_map_count = [0-9]+ allows [0-9]+ stacks");
+}
+
+TEST(StackPool, SizesBeyondAllBoundsAreRefused) {
+  StackPool pool(0);
+  for (const std::size_t size : {~std::size_t{0}, ~std::size_t{0} / 2 + 2, std::size_t{64} * 1024 * 1024 + 1}) {
+    EXPECT_THROW(static_cast<void>(pool.take(size)), std::system_error) << size;
+  }
 }
 
 }  // namespace

@@ -154,7 +154,7 @@ TEST_P(StopSignals, AResultThatIsNoIntIsAnErrorThen) {
         sleep_for(1h);
         return std::string("never");
       }));
-    } catch (const std::bad_optional_access&) {
+    } catch (const FiberCancelled&) {
       return 5;
     }
     return 0;
@@ -216,6 +216,25 @@ TEST_P(StopSignals, WaitingForASignalIsNoDeadlock) {
     return code;
   });
   EXPECT_TRUE(ended.with(7)) << describe(ended);
+}
+
+TEST(Stop, TheFirstSignalDoesNotHurryAStopThatTheProgramAskedFor) {
+  const auto ended = in_child([] {
+    return run([] {
+      if (test::on_sim()) return 77;
+      auto server = spawn([] {
+        wait_for_stop();
+        sleep_for(20ms);  // drains
+      });
+      yield();
+      request_stop();
+      ::raise(SIGTERM);
+      server.join();
+      return server.status() == FiberStatus::done ? 0 : 3;
+    });
+  });
+  if (ended.with(77)) GTEST_SKIP() << "signals are not simulated";
+  EXPECT_TRUE(ended.with(0)) << describe(ended);
 }
 
 }  // namespace

@@ -17,8 +17,8 @@ namespace bight {
 
 /// A running time limit. with_timeout and its kin make one and hand it to the body, should the body take it, to be
 /// moved or lifted. Made and used by one fiber, innermost first, on its stack. Setting and lifting a limit that never
-/// expires is O(1) and makes no system call. A limit never expires early; one of 100 ms and more may be up to two clock
-/// ticks (8 ms) late.
+/// expires is O(1) and makes no system call. A limit never expires early; one of 25 ms and more may be up to
+/// 250 µs late.
 class Deadline {
  public:
   explicit Deadline(TimePoint when) noexcept;

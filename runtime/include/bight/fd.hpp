@@ -6,7 +6,7 @@
 namespace bight {
 
 /// Owns a plain file descriptor: closes it when it goes. Knows nothing of loops; for an open descriptor that fibers
-/// wait on see io.hpp.
+/// wait on see Socket.
 class Fd {
  public:
   Fd() noexcept = default;

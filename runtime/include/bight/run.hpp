@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <bight/error.hpp>
 #include <bight/stats.hpp>
 #include <bight/time.hpp>
 
@@ -66,7 +67,7 @@ int run_loop(const RunOptions& options, void (*main)(void*), void* argument);
 /// One loop per thread at a time; several threads may have one each. Do not fork while it runs. Throws
 /// EngineUnavailable, Deadlock. SIGTERM or SIGINT: when someone waits for a stop request (servers do), it is made and
 /// they drain; otherwise, and at the second signal, main is cancelled and run() returns 128 + the signal's number
-/// (which is lost if main's result is not an int).
+/// (if main's result is none that an int converts to, run() throws FiberCancelled instead).
 template <class Main>
 auto run(const RunOptions& options, Main&& main) {
   using R = std::invoke_result_t<Main&>;
@@ -89,7 +90,8 @@ auto run(const RunOptions& options, Main&& main) {
     if constexpr (std::is_convertible_v<int, R>) {
       return call.result ? std::move(*call.result) : static_cast<R>(status);
     } else {
-      return std::move(call.result).value();
+      if (!call.result) throw FiberCancelled("run: a signal has cancelled main, so there is no result");
+      return std::move(*call.result);
     }
   }
 }

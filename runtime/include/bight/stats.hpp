@@ -12,7 +12,7 @@ struct LoopStats {
   std::uint64_t fibers_ready = 0;
   std::uint64_t timers_armed = 0;
   std::uint64_t operations_in_flight = 0;  ///< handed to the engine, not completed
-  std::uint64_t descriptors_open = 0;      ///< owned by Descriptor objects of this loop
+  std::uint64_t descriptors_open = 0;      ///< owned by Socket objects of this loop
   std::uint64_t stacks_reserved = 0;       ///< in slabs, used or not
   std::uint64_t stacks_cached = 0;         ///< unused, memory kept
   std::uint64_t receive_buffers_lent = 0;  ///< held by Chunk objects
