@@ -79,9 +79,9 @@ const ParkingKind JoinParking::kKind{[](Parking& parking) noexcept {
                                        parking.fiber->loop->make_ready(*parking.fiber);
                                      },
                                      [](const Parking& parking, std::string& text) {
-                                       const FiberControl& target = static_cast<const JoinParking&>(parking).target;
-                                       text.append("the end of fiber #").append(std::to_string(target.id));
-                                       text.append(" '").append(target.name()).append("'");
+                                       const FiberControl& awaited = static_cast<const JoinParking&>(parking).target;
+                                       text.append("the end of fiber #").append(std::to_string(awaited.id));
+                                       text.append(" '").append(awaited.name()).append("'");
                                      }};
 
 }  // namespace

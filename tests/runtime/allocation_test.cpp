@@ -64,7 +64,13 @@ std::size_t allocations_of(int times, What&& what) {
 }
 
 TEST(Allocation, IsCounted) {
-  EXPECT_EQ(allocations_of(10, [] { delete new int; }), 10U);
+  static int* volatile made = nullptr;  // or the compiler would leave both out
+  EXPECT_EQ(allocations_of(10,
+                           [] {
+                             made = new int;
+                             delete made;
+                           }),
+            10U);
 }
 
 TEST(Allocation, NoneForYields) {

@@ -44,6 +44,7 @@ class Overflow : public testing::Test {
 
 [[gnu::noinline]] int large_array() {
   std::array<volatile char, 1024 * 1024> frame;  // not initialized: only -fstack-clash-protection touches each page
+  asm volatile("" : : "r"(&frame) : "memory");   // somebody may use all of it
   frame[0] = 1;
   return frame[0];
 }

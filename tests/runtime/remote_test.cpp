@@ -88,7 +88,6 @@ TEST(Remote, AllRunInOrderPerThread) {
 // A post and the loop's going to sleep at every distance from each other.
 TEST(Remote, NoWakeUpIsLost) {
   on_loop([] {
-    std::atomic<bool> stop{false};
     std::atomic<int> asked{0};
     std::atomic<int> answered{0};
     Signal done;

@@ -71,8 +71,8 @@ class StopSignals : public testing::TestWithParam<int> {
 INSTANTIATE_TEST_SUITE_P(Stop, StopSignals, testing::Values(SIGTERM, SIGINT));
 
 TEST_P(StopSignals, ASignalRequestsTheStop) {
-  const auto ended = in_child([this] {
-    return run([this] {
+  const auto ended = in_child([] {
+    return run([] {
       auto server = spawn([] {
         wait_for_stop();
         sleep_for(5ms);  // what has begun is finished
@@ -87,7 +87,7 @@ TEST_P(StopSignals, ASignalRequestsTheStop) {
 }
 
 TEST_P(StopSignals, ItWakesASleepingLoop) {
-  const auto ended = in_child([this] {
+  const auto ended = in_child([] {
     std::thread sender([signal = GetParam(), target = ::getpid()] { ::kill(target, signal); });
     const int code = run([] {
       wait_for_stop();
@@ -101,7 +101,7 @@ TEST_P(StopSignals, ItWakesASleepingLoop) {
 }
 
 TEST_P(StopSignals, WithoutAnyoneWhoWaitsMainIsCancelled) {
-  const auto ended = in_child([this] {
+  const auto ended = in_child([] {
     bool unwound = false;
     const int code = run([&] {
       struct Note {
@@ -118,8 +118,8 @@ TEST_P(StopSignals, WithoutAnyoneWhoWaitsMainIsCancelled) {
 }
 
 TEST_P(StopSignals, TheSecondOneCancels) {
-  const auto ended = in_child([this] {
-    return run([this] {
+  const auto ended = in_child([] {
+    return run([] {
       auto server = spawn([] {
         wait_for_stop();
         sleep_for(1h);  // a drain that does not come to its end
@@ -136,8 +136,8 @@ TEST_P(StopSignals, TheSecondOneCancels) {
 }
 
 TEST_P(StopSignals, ABusyLoopNoticesToo) {
-  const auto ended = in_child([this] {
-    return run([this] {
+  const auto ended = in_child([] {
+    return run([] {
       ::raise(GetParam());
       for (;;) yield();
       return 0;
@@ -147,9 +147,9 @@ TEST_P(StopSignals, ABusyLoopNoticesToo) {
 }
 
 TEST_P(StopSignals, AResultThatIsNoIntIsAnErrorThen) {
-  const auto ended = in_child([this] {
+  const auto ended = in_child([] {
     try {
-      static_cast<void>(run([this] {
+      static_cast<void>(run([] {
         ::raise(GetParam());
         sleep_for(1h);
         return std::string("never");
@@ -163,7 +163,7 @@ TEST_P(StopSignals, AResultThatIsNoIntIsAnErrorThen) {
 }
 
 TEST_P(StopSignals, TheHandlersThatWereThereComeBack) {
-  const auto ended = in_child([this] {
+  const auto ended = in_child([] {
     std::signal(GetParam(), [](int) { ::_exit(9); });
     run([] { yield(); });
     ::raise(GetParam());
@@ -173,8 +173,8 @@ TEST_P(StopSignals, TheHandlersThatWereThereComeBack) {
 }
 
 TEST_P(StopSignals, AreLeftAloneWhenAskedTo) {
-  const auto ended = in_child([this] {
-    return run(RunOptions{.stop_on_signals = false}, [this] {
+  const auto ended = in_child([] {
+    return run(RunOptions{.stop_on_signals = false}, [] {
       ::raise(GetParam());
       sleep_for(1h);
     });
@@ -183,8 +183,8 @@ TEST_P(StopSignals, AreLeftAloneWhenAskedTo) {
 }
 
 TEST_P(StopSignals, OnlyTheFirstLoopGetsThem) {
-  const auto ended = in_child([this] {
-    return run([this] {
+  const auto ended = in_child([] {
+    return run([] {
       std::thread([] {
         // Its end does not take the signals from the first loop.
         run([] { yield(); });
@@ -202,7 +202,7 @@ TEST_P(StopSignals, OnlyTheFirstLoopGetsThem) {
 }
 
 TEST_P(StopSignals, WaitingForASignalIsNoDeadlock) {
-  const auto ended = in_child([this] {
+  const auto ended = in_child([] {
     std::thread sender([signal = GetParam(), target = ::getpid()] {
       timespec pause{0, 30'000'000};
       ::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);
