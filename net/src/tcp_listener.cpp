@@ -32,6 +32,7 @@ bool concerns_the_connection(std::error_code error) noexcept {
     case ENONET:
     case ENOPROTOOPT:
     case EOPNOTSUPP:
+    case EPERM:  // a firewall's doing
     case EPROTO: return true;
     default: return false;
   }
@@ -39,7 +40,10 @@ bool concerns_the_connection(std::error_code error) noexcept {
 
 bool lacks_descriptors(std::error_code error) noexcept { return error.value() == EMFILE || error.value() == ENFILE; }
 
-bool lacks_memory(std::error_code error) noexcept { return error.value() == ENOBUFS || error.value() == ENOMEM; }
+/// ENOSPC: the user's epoll sets watch as many descriptors as fs.epoll.max_user_watches allows.
+bool lacks_memory(std::error_code error) noexcept {
+  return error.value() == ENOBUFS || error.value() == ENOMEM || error.value() == ENOSPC;
+}
 
 bool is_passing(std::error_code error) noexcept {
   return concerns_the_connection(error) || lacks_descriptors(error) || lacks_memory(error);
