@@ -170,14 +170,7 @@ void cancel_fiber(FiberControl& fiber) noexcept {
 }
 
 void add_done_callback(FiberControl& fiber, Callback callback) {
-  if (fiber.finished()) {
-    fiber.loop->defer(std::move(callback));
-    return;
-  }
-  auto* added = new DoneCallback{std::move(callback)};
-  DoneCallback** end = &fiber.done_callbacks;
-  while (*end != nullptr) end = &(*end)->next;
-  *end = added;
+  (fiber.finished() ? fiber.loop->callbacks() : fiber.done_callbacks).add(std::move(callback));
 }
 
 void rethrow_outcome(FiberControl& fiber) {

@@ -126,11 +126,7 @@ bool Loop::extend_slice() noexcept {
 void Loop::finish(FiberControl& fiber) noexcept {
   if (fiber.owner != nullptr) leave_scope(fiber);
   fiber.joiners.wake_all(*this);
-  while (DoneCallback* each = fiber.done_callbacks) {
-    fiber.done_callbacks = each->next;
-    defer(std::move(each->callback));
-    delete each;
-  }
+  callbacks_.take(fiber.done_callbacks);
   --alive_;
   if (fiber.daemon) --daemons_;
   Context& gone = fiber.context;
@@ -160,15 +156,12 @@ void Loop::destroy(FiberControl& fiber) noexcept {
 int Loop::run(void (*main)(void*), void* argument) {
   OverflowReports overflow_reports(*this);
   StopSignals stop_signals(*this, options_.stop_on_signals && !virtual_time_);
-  std::exception_ptr error;
   {
     SpawnOptions how;
     how.name = "main";
     how.stack_size = options_.main_stack_size;
     Fiber<void> first = bight::spawn(how, main, argument);
-    first.on_done([this, &first] {
-      if (first.status() != FiberStatus::done) cancel_all();
-    });
+    stacks_.for_each_owner([this](const FiberControl& only) { main_ = &only; });
     do {
       while (alive_ > 0) turn();
       run_callbacks();
@@ -186,12 +179,19 @@ int Loop::run(void (*main)(void*), void* argument) {
 
 void Loop::turn() {
   run_slice();
+  look_at_main();
   run_callbacks();
   if (alive_ == 0) return;
   if (alive_ == daemons_ && !ending_) cancel_all();
   poll_engine(wait_limit());
   if (timers_.armed() != 0) counters_.timers_fired += timers_.expire(engine_->now());
   stacks_.trim();
+}
+
+/// An error in main, or its cancellation, is the end of all.
+void Loop::look_at_main() noexcept {
+  if (main_ == nullptr || !main_->finished()) return;
+  if (std::exchange(main_, nullptr)->status != FiberStatus::done) cancel_all();
 }
 
 void Loop::run_slice() noexcept {
@@ -251,26 +251,27 @@ void Loop::poll_engine(TimePoint until) noexcept {
   }
 }
 
-void Loop::defer(Callback callback) { callbacks_.push_back(std::move(callback)); }
-
 void Loop::run_callbacks() noexcept {
-  if (remote_->pending()) {
-    std::vector<Callback> posted;
-    remote_->take(posted);
-    counters_.posts += posted.size();
-    std::move(posted.begin(), posted.end(), std::back_inserter(callbacks_));
+  DoneCallbacks due;  // those that they add have their turn later
+  due.take(callbacks_);
+  while (!due.empty()) {
+    const std::unique_ptr<DoneCallback> each(due.pop());
+    run_callback(each->callback);
   }
-  if (callbacks_.empty()) return;
-  std::swap(callbacks_, callbacks_running_);
-  for (Callback& each : callbacks_running_) {
-    try {
-      each();
-    } catch (const Cancelled&) {  // nobody to tell
-    } catch (...) {
-      report_unhandled(std::current_exception(), 0, "a callback");
-    }
+  if (!remote_->pending()) return;
+  remote_->take(posted_);
+  counters_.posts += posted_.size();
+  for (Callback& each : posted_) run_callback(each);
+  posted_.clear();
+}
+
+void Loop::run_callback(Callback& callback) noexcept {
+  try {
+    callback();
+  } catch (const Cancelled&) {  // nobody to tell
+  } catch (...) {
+    report_unhandled(std::current_exception(), 0, "a callback");
   }
-  callbacks_running_.clear();
 }
 
 void Loop::cancel_all() noexcept {

@@ -107,7 +107,8 @@ class Loop {
 
   // Callbacks, run by the loop outside any fiber.
 
-  void defer(Callback callback);
+  /// Those whose time has come.
+  [[nodiscard]] DoneCallbacks& callbacks() noexcept { return callbacks_; }
   [[nodiscard]] const std::shared_ptr<RemoteQueue>& remote() const noexcept { return remote_; }
 
   // Stops.
@@ -151,7 +152,9 @@ class Loop {
   [[nodiscard]] FiberControl* next_in_slice() noexcept;
   [[nodiscard]] bool extend_slice() noexcept;
   void switch_from(FiberControl& fiber) noexcept;
+  void look_at_main() noexcept;
   void run_callbacks() noexcept;
+  void run_callback(Callback& callback) noexcept;
   void take_signals() noexcept;
   [[nodiscard]] TimePoint wait_limit();
   [[nodiscard]] bool dead() const noexcept;
@@ -181,8 +184,9 @@ class Loop {
   Timers timers_;
   StackPool stacks_;
   std::shared_ptr<RemoteQueue> remote_;
-  std::vector<Callback> callbacks_;
-  std::vector<Callback> callbacks_running_;
+  DoneCallbacks callbacks_;
+  std::vector<Callback> posted_;        // empty but while they run
+  const FiberControl* main_ = nullptr;  // until its end has been seen
   std::uint64_t next_id_ = 1;
   std::size_t alive_ = 0;
   std::size_t daemons_ = 0;

@@ -49,8 +49,8 @@ class StackPool {
   template <class F>
   void for_each_owner(F&& visit) const {
     for (const SizeClass& each : classes_) {
-      for (std::size_t i = 0; i < each.owners.size(); ++i) {
-        if (each.owners[i] != nullptr) visit(*each.owners[i]);
+      for (FiberControl* owner : each.owners) {
+        if (owner != nullptr) visit(*owner);
       }
     }
   }

@@ -50,7 +50,6 @@ namespace bight {
 namespace {
 
 using namespace std::chrono_literals;
-using test::bytes_of;
 using test::connect_pair;
 using test::on_loop;
 

@@ -44,8 +44,8 @@ TEST(BufferPool, LendsTheLastOneReturnedFirst) {
 
 TEST(BufferPool, BeyondItsOwnItMakesSmallOnes) {
   BufferPool pool(2);
-  std::vector<BufferPool::Buffer> taken;
-  for (int i = 0; i < 5; ++i) taken.push_back(pool.take());
+  std::vector<BufferPool::Buffer> taken(5);
+  for (auto& each : taken) each = pool.take();
   std::set<std::byte*> different;
   for (const auto& buffer : taken) {
     different.insert(buffer.data);

@@ -33,7 +33,6 @@ using test::in_child;
 using test::on_loop;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::StartsWith;
 
 /// RunOptions that collect what nobody handled as "fiber's name: text".
 struct Collected {
@@ -60,7 +59,7 @@ TEST(Fiber, ReturnsValues) {
 TEST(Fiber, TakesArgumentsByValue) {
   on_loop([] {
     std::string text = "before";
-    auto copy = spawn([](std::string held, int number) { return held + std::to_string(number); }, text, 3);
+    auto copy = spawn([](const std::string& held, int number) { return held + std::to_string(number); }, text, 3);
     text = "after";
     EXPECT_EQ(copy.get(), "before3");
     auto moved = spawn([](std::unique_ptr<int> held) { return *held; }, std::make_unique<int>(5));

@@ -15,7 +15,6 @@
 namespace bight {
 namespace {
 
-using test::describe;
 using test::in_child;
 
 std::string logged(LogLevel at, LogLevel level, std::string_view text) {
@@ -80,6 +79,7 @@ TEST(Log, LinesOfSeveralThreadsDoNotMix) {
   const auto ended = in_child([] {
     set_log_level(LogLevel::info);
     std::vector<std::thread> threads;
+    threads.reserve(4);
     for (int i = 0; i < 4; ++i) {
       threads.emplace_back([i] {
         for (int k = 0; k < 50; ++k) detail::log(LogLevel::info, std::string(200, static_cast<char>('a' + i)));

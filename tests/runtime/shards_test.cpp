@@ -79,7 +79,7 @@ class Reports {
   }
 
   Report expect(std::string_view what) {
-    const Report report = next();
+    Report report = next();
     EXPECT_EQ(report.what, what);
     return report;
   }

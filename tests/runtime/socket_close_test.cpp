@@ -36,7 +36,6 @@ using test::in_child;
 using test::LoopbackListener;
 using test::on_loop;
 using test::on_sim;
-using test::SocketPair;
 
 std::string read_text(Socket& socket, std::error_code& error) {
   std::string text(100, '\0');
@@ -166,7 +165,8 @@ TEST(SocketClose, TheSocketMayBeDestroyedWhileFibersWaitOnIt) {
       auto pair = connect_narrow_pair();
       auto client = std::make_unique<Socket>(std::move(pair.client));
       std::error_code error;
-      const std::string large(10'000'000, 'x');
+      std::string large;
+      large.resize(10'000'000, 'x');
       auto fiber = spawn([&, socket = client.get()] {
         ::iovec piece{const_cast<char*>(large.data()), large.size()};
         if (kind == 0) read_text(*socket, error);

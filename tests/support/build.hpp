@@ -22,6 +22,6 @@ inline constexpr bool thread_sanitized = false;
 inline constexpr bool sanitized = address_sanitized || thread_sanitized;
 
 /// `full` of something, or fewer where more would take too long.
-constexpr int this_many(int full, int sanitized_) { return sanitized ? sanitized_ : full; }
+constexpr int this_many(int full, int fewer) { return sanitized ? fewer : full; }
 
 }  // namespace bight::test

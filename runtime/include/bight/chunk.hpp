@@ -45,9 +45,8 @@ class [[nodiscard]] Chunk {
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
   explicit operator bool() const noexcept { return size_ != 0; }
-  operator std::span<const std::byte>() const noexcept {
-    return {data_, size_};
-  }  // NOLINT(google-explicit-constructor)
+  // NOLINTNEXTLINE(google-explicit-constructor): a Chunk goes where bytes go
+  operator std::span<const std::byte>() const noexcept { return {data_, size_}; }
   [[nodiscard]] std::string_view text() const noexcept { return {reinterpret_cast<const char*>(data_), size_}; }
 
  private:

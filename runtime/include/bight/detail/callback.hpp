@@ -16,8 +16,13 @@ class Callback {
   Callback() noexcept = default;
 
   template <class F>
-  requires(!std::is_same_v<std::remove_cvref_t<F>, Callback> && std::is_invocable_v<std::decay_t<F>&>) Callback(
-      F&& function) {  // NOLINT: callables convert, as into std::function
+  static constexpr bool kAccepts =
+      !std::is_same_v<std::remove_cvref_t<F>, Callback> && std::is_invocable_v<std::decay_t<F>&>;
+
+  template <class F>
+  requires kAccepts<F>
+  // NOLINTNEXTLINE(google-explicit-constructor): callables convert, as into std::function
+  Callback(F&& function) {
     using Held = std::decay_t<F>;
     if constexpr (sizeof(Held) <= kInline && alignof(Held) <= alignof(std::max_align_t) &&
                   std::is_nothrow_move_constructible_v<Held>) {

@@ -6,6 +6,7 @@
 #include <exception>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <bight/detail/call_site.hpp>
 #include <bight/detail/callback.hpp>
@@ -78,10 +79,45 @@ struct Context {
   StackNotes* notes = nullptr;
 };
 
-/// A callback to run when a fiber ends (Fiber::on_done); one small allocation each.
+/// A callback to run when a fiber ends (Fiber::on_done). Made when it is added, so that the end itself needs no memory.
 struct DoneCallback {
   Callback callback;
   DoneCallback* next = nullptr;
+};
+
+/// Such callbacks in their order; owns them.
+class DoneCallbacks {
+ public:
+  DoneCallbacks() noexcept = default;
+  DoneCallbacks(const DoneCallbacks&) = delete;
+  DoneCallbacks& operator=(const DoneCallbacks&) = delete;
+  ~DoneCallbacks() {
+    while (first_ != nullptr) delete pop();
+  }
+
+  [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
+  void add(Callback callback) {
+    auto* added = new DoneCallback{std::move(callback)};
+    *end_ = added;
+    end_ = &added->next;
+  }
+  /// Takes all of `others`, behind its own.
+  void take(DoneCallbacks& others) noexcept {
+    if (others.first_ == nullptr) return;
+    *end_ = std::exchange(others.first_, nullptr);
+    end_ = std::exchange(others.end_, &others.first_);
+  }
+  /// The first one, which is the caller's from now on. There must be one.
+  [[nodiscard]] DoneCallback* pop() noexcept {
+    DoneCallback* popped = first_;
+    first_ = popped->next;
+    if (first_ == nullptr) end_ = &first_;
+    return popped;
+  }
+
+ private:
+  DoneCallback* first_ = nullptr;
+  DoneCallback** end_ = &first_;
 };
 
 struct LocalSlots;
@@ -112,7 +148,7 @@ struct alignas(64) FiberControl {
   Scope* owner = nullptr;  // the Scope it was spawned in, if any
   std::exception_ptr error;
   WaitList joiners;
-  DoneCallback* done_callbacks = nullptr;
+  DoneCallbacks done_callbacks;
   LocalSlots* locals = nullptr;
   std::string* own_name = nullptr;
   std::string_view type_name;  // what the callable's type is called: the name of a fiber that was given none
