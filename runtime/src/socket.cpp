@@ -261,6 +261,10 @@ void Socket::set_write_timeout(Duration limit) noexcept {
   if (state_ != nullptr) state_->write_timeout = limit;
 }
 
+void Socket::expire_read() noexcept {
+  if (state_ != nullptr) detail::expire(state_->reader);
+}
+
 Duration Socket::read_timeout() const noexcept { return state_ != nullptr ? state_->read_timeout : Duration::zero(); }
 
 Duration Socket::write_timeout() const noexcept { return state_ != nullptr ? state_->write_timeout : Duration::zero(); }

@@ -88,6 +88,9 @@ class Socket {
   /// without progress.
   void set_read_timeout(Duration limit) noexcept;
   void set_write_timeout(Duration limit) noexcept;
+  /// Has the read (or accept) that a fiber waits in now end at once, as if its timeout had passed: with timed_out,
+  /// unless data came first. Without one, nothing. Does not wait.
+  void expire_read() noexcept;
   [[nodiscard]] Duration read_timeout() const noexcept;
   [[nodiscard]] Duration write_timeout() const noexcept;
 
