@@ -143,7 +143,9 @@ class TcpListener {
   [[nodiscard]] Address local_address() const;
   [[nodiscard]] Address local_address(std::error_code& error) const noexcept;
   void set_timeout(Duration limit) noexcept;  ///< for each accept()
+  [[nodiscard]] int backlog() const noexcept { return options_.backlog; }
   [[nodiscard]] bool is_open() const noexcept { return static_cast<bool>(socket_); }
+  [[nodiscard]] Socket& socket() noexcept { return socket_; }
 
  private:
   TcpListener(Socket socket, const ListenOptions& options) noexcept;
@@ -180,6 +182,9 @@ struct ServeOptions {
   std::size_t connections_max = 1'000'000;    ///< beyond this, no more are accepted until one ends
   Duration drain = std::chrono::seconds(10);  ///< from the stop request to the cancelling of what still runs
   std::size_t stack_size = 0;                 ///< of the handlers' fibers; 0: the loop's default
+  /// Called once when accepting has ended, for whatever reason, and the drain begins: time to tell handlers that wait
+  /// for nothing in particular. Not when the caller is cancelled. Must not wait.
+  std::function<void()> on_drain{};
 };
 
 struct ServeStats {
@@ -192,7 +197,8 @@ struct ServeStats {
 /// cancelled. When the caller is cancelled, the handlers are, too, at once. Returns (or throws) when all have ended.
 ///
 /// The listener stays open, so who connects during the drain and later is kept waiting for the next serve(), unless it
-/// was passed as an rvalue: then it is closed before the drain, and they are refused.
+/// was passed as an rvalue: then, at a stop, those whom the system has let in already are accepted, too (as long as
+/// there is room for them), and it is closed before the drain, so that later ones are refused.
 ///
 /// A handler's std::system_error of a broken connection (reset, aborted, timed out, broken pipe, not connected) ends
 /// that connection alone, silently; any other exception is reported like a detached fiber's and ends that connection
