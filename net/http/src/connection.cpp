@@ -6,8 +6,6 @@
 #include <string>
 #include <utility>
 
-#include <sys/socket.h>
-
 #include <bight/error.hpp>
 #include <bight/fiber.hpp>
 #include <bight/run.hpp>
@@ -20,6 +18,12 @@ constexpr std::size_t kInlineBodyMax = 16 * 1024;
 
 // Once this part of a body has come, all of its memory is taken in one go. Not before: a length is quickly claimed.
 constexpr std::size_t kBelievedFrom = 32;
+
+// A look at what is there. However busy the machine, the loop asks the engine before it looks for timers due.
+constexpr Duration kLook = std::chrono::milliseconds(1);
+
+// After the stop: who has connected and asked for nothing yet has been on the way, and took being let in for a promise.
+constexpr Duration kFirstRequestPatience = std::chrono::milliseconds(500);
 
 // After so many requests that came in one go others get their turn; handlers that do not wait could go on for long.
 constexpr unsigned kRequestsInARow = 64;
@@ -71,10 +75,7 @@ void ServerState::unlink(Connection& connection) noexcept {
 void ServerState::stop() noexcept {
   stopping = true;
   for (Connection* connection = first; connection != nullptr; connection = connection->next_) {
-    if (!connection->waiting_) continue;
-    // It reads the end of the stream now, or a request that is there already; closing would throw that away.
-    std::error_code error;
-    connection->stream_.socket().shutdown(SHUT_RD, error);
+    if (connection->waiting_) connection->stream_.socket().expire_read();
   }
 }
 
@@ -284,16 +285,26 @@ Connection::~Connection() { server_.unlink(*this); }
 void Connection::run() {
   Next next = Next::go_on;
   while (next == Next::go_on) {
-    std::error_code error;
-    if (server_.stopping) stream_.socket().shutdown(SHUT_RD, error);
-    waiting_ = true;
-    Chunk chunk = stream_.read(error);
-    waiting_ = false;
+    Chunk chunk = wait_for_request();
     if (chunk.empty()) return;  // the end, an error, or silence for too long: the client is owed nothing
     next = converse(chunk);
   }
   if (next == Next::linger) linger();
   if (failure_) std::rethrow_exception(failure_);
+}
+
+// How the next request begins; empty: there is none.
+Chunk Connection::wait_for_request() {
+  std::error_code error;
+  if (!server_.stopping) {
+    waiting_ = true;
+    Chunk chunk = stream_.read(error);
+    waiting_ = false;
+    if (error != std::errc::timed_out || !server_.stopping) return chunk;
+  }
+  // To close on a request that is there already would be to reset the client.
+  stream_.set_read_timeout(requests_ == 0 ? kFirstRequestPatience : kLook);
+  return stream_.read(error);
 }
 
 // Apart from run(), so that nothing of this is on the stack of a connection that waits.

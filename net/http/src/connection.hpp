@@ -26,7 +26,8 @@ struct ServerState {
 
   void link(Connection& connection) noexcept;
   void unlink(Connection& connection) noexcept;
-  /// Has no connection wait for another request, and tells clients so.
+  /// Has no connection wait for another request, but for what is on its way. Requests that have begun are read and
+  /// answered as ever, and clients told that there can be no others.
   void stop() noexcept;
 
   const Handler& handler;
@@ -61,6 +62,7 @@ class Connection {
 
   class Conversation;
 
+  Chunk wait_for_request();
   Next converse(Chunk& chunk);
   void linger();
 

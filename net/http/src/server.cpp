@@ -4,8 +4,6 @@
 #include <utility>
 
 #include <bight/check.hpp>
-#include <bight/scope.hpp>
-#include <bight/stop.hpp>
 
 #include "connection.hpp"
 
@@ -21,12 +19,6 @@ ServerStats run_server(Listener&& listener, const Handler& handler, const Server
   BIGHT_CHECK(options.limits.target_bytes_max < sane && options.limits.header_bytes_max < sane,
               "a head of a gigabyte is no limit; the parser counts on less");
   detail::ServerState server(handler, options);
-  Scope scope;
-  const auto watcher = scope.spawn({.name = "http: wait for the stop"}, [&server] {
-    wait_for_stop();
-    server.stop();
-  });
-
   const auto serve_one = [&server](net::TcpStream stream) {
     detail::Connection connection(server, std::move(stream));
     if (server.open <= server.options.connections_max) {
@@ -40,10 +32,8 @@ ServerStats run_server(Listener&& listener, const Handler& handler, const Server
   how.connections_max = options.connections_max + kShedMax;
   how.drain = options.drain;
   how.stack_size = options.stack_size;
+  how.on_drain = [&server] { server.stop(); };
   server.stats.connections = net::serve(std::forward<Listener>(listener), serve_one, how).accepted;
-
-  watcher.cancel();
-  scope.join();
   return server.stats;
 }
 

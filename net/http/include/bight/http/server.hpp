@@ -63,15 +63,17 @@ struct ServerStats {
 /// connection.
 using Handler = std::function<Response(Request&)>;
 
-/// Serves every connection that comes, until a stop is requested (stop.hpp), the listener is closed or the caller is
-/// cancelled. On a stop, idle connections are closed at once; requests under way are answered, with `Connection:
-/// close`, and get `drain` to end.
+/// Serves every connection that comes, until a stop is requested (stop.hpp), the listener is closed, accepting fails
+/// for good, or the caller is cancelled. Unless the caller is cancelled, which ends everything at once, requests that
+/// have begun are read to their end and answered then, with `Connection: close`, and get `drain` for that; idle
+/// connections are closed, those that have not asked for anything yet after half a second.
 ///
 /// Answers to pipelined requests that arrived together leave in one write, in order. A request that breaks the rules of
 /// RFC 9112 or a limit is answered with an error (400, 408, 413, 414, 417, 431, 501, 505) and ends the connection, for
 /// what follows it can not be trusted to be a request.
 ///
-/// A listener that is handed over is closed at the stop, so that clients are refused rather than left waiting.
+/// A listener that is handed over is closed at the stop, when those whom the system has let in already have been
+/// accepted, so that later clients are refused rather than left waiting.
 ServerStats serve(net::TcpListener& listener, const Handler& handler, const ServerOptions& options = {});
 ServerStats serve(net::TcpListener&& listener, const Handler& handler, const ServerOptions& options = {});
 
