@@ -106,10 +106,12 @@ inline int run_server(const Options& options, const std::function<std::uint64_t(
   void* shared = ::mmap(nullptr, sizeof(Count), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) throw std::bad_alloc();
   auto* served = ::new (shared) Count(0);
-  const auto sockets = bight::net::ShardedListener::bind(options.address, options.shards);
+  auto sockets = bight::net::ShardedListener::bind(options.address, options.shards);
   say_where(sockets.local_address());
   const auto worker = [&](bight::Shard& shard) { *served += server(sockets.listener(shard)); };
-  const int status = bight::run_shards({.count = options.shards, .crashes_max = 10, .run = run}, worker);
+  const bight::ShardOptions shards{
+      .count = options.shards, .crashes_max = 10, .run = run, .on_drain = [&] { sockets.close(); }};
+  const int status = bight::run_shards(shards, worker);
   say_how_many(*served);
   return status;
 } catch (const std::exception& error) {

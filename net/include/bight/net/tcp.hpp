@@ -19,6 +19,8 @@
 #include <utility>
 #include <vector>
 
+#include <sys/types.h>
+
 #include <bight/chunk.hpp>
 #include <bight/fd.hpp>
 #include <bight/net/address.hpp>
@@ -161,21 +163,33 @@ class TcpListener {
 };
 
 /// Listening sockets for run_shards, one per shard, on one address with SO_REUSEPORT. Made in the parent, which keeps
-/// them all open: what is queued on a crashed worker's socket waits for its replacement.
+/// them all open, so that what is queued on a crashed worker's socket waits for its replacement; until the drain, when
+/// it has to close them (ShardOptions::on_drain), for a queue that nobody empties is one that clients hang in.
+///
+///     auto sockets = net::ShardedListener::bind(address, count);
+///     return run_shards({.count = count, .on_drain = [&] { sockets.close(); }},
+///                       [&](Shard& shard) { net::serve(sockets.listener(shard), handler); });
 class ShardedListener {
  public:
-  /// Port 0: one free port, the same for all. Throws.
+  /// Port 0: one free port, the same for all. Another port must not be in use, by other processes' shards either,
+  /// unless options.reuse_port says that sharing it with them is meant (to replace them without a gap, say). Throws.
   [[nodiscard]] static ShardedListener bind(const Address& address, std::size_t count,
                                             const ListenOptions& options = {});
 
   [[nodiscard]] Address local_address() const noexcept { return address_; }
-  /// The listener of the calling worker: a duplicate, so the socket goes on listening when it is closed.
-  [[nodiscard]] TcpListener listener(const Shard& shard) const;
+  /// The listener of a shard. In a process forked since bind(), that is, the worker: the socket itself, while what the
+  /// process has of the others is closed. So it can be had once, and when it is closed and the parent has closed its
+  /// own, nobody can connect to it any more. Where bind() was called: a duplicate, so the socket goes on listening when
+  /// it is closed. Throws.
+  [[nodiscard]] TcpListener listener(const Shard& shard);
+  /// Closes what this process has of them. Harmless when repeated. Workers' listeners stay as they are.
+  void close() noexcept { sockets_.clear(); }
 
  private:
   Address address_;
   ListenOptions options_;
   std::vector<Fd> sockets_;
+  ::pid_t owner_ = 0;  // where bind() was called
 };
 
 struct ServeOptions {
