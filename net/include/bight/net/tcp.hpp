@@ -194,7 +194,8 @@ class ShardedListener {
 
 struct ServeOptions {
   std::size_t connections_max = 1'000'000;    ///< beyond this, no more are accepted until one ends
-  Duration drain = std::chrono::seconds(10);  ///< from the stop request to the cancelling of what still runs
+  Duration drain = std::chrono::seconds(10);  ///< from the stop request to the cancelling of what still runs; zero: at
+                                              ///< once
   std::size_t stack_size = 0;                 ///< of the handlers' fibers; 0: the loop's default
   /// Called once when accepting has ended, for whatever reason, and the drain begins: time to tell handlers that wait
   /// for nothing in particular. Not when the caller is cancelled. Must not wait.
