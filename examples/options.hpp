@@ -51,7 +51,7 @@ inline Options parse_options(int argc, char** argv, const char* name, const char
   std::string host = "127.0.0.1";
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
-    if (option == "--help") {
+    if (option == "--help" || option == "-h") {
       std::printf(
           "usage: %s [--host H] [--port P] [--shards N] [--engine auto|uring|epoll]\n\n%s\n\n"
           "  --host H    the address to listen on (127.0.0.1)\n"
@@ -75,6 +75,7 @@ inline Options parse_options(int argc, char** argv, const char* name, const char
       options.engine = *engine;
     }
   }
+  if (host.empty()) usage("--host takes an IP address, or * for all of this machine's");  // empty, it would be a slip
   const auto address = bight::net::Address::try_parse(host, port);
   if (!address) usage("--host takes an IP address, not '" + host + "'");
   options.address = *address;
