@@ -63,13 +63,11 @@ ServerState::ServerState(const Handler& to_call, const ServerOptions& how)
 void ServerState::link(Connection& connection) noexcept {
   connection.next_ = std::exchange(first, &connection);
   if (connection.next_ != nullptr) connection.next_->previous_ = &connection;
-  ++open;
 }
 
 void ServerState::unlink(Connection& connection) noexcept {
   (connection.previous_ != nullptr ? connection.previous_->next_ : first) = connection.next_;
   if (connection.next_ != nullptr) connection.next_->previous_ = connection.previous_;
-  --open;
 }
 
 void ServerState::stop() noexcept {
@@ -77,6 +75,15 @@ void ServerState::stop() noexcept {
   for (Connection* connection = first; connection != nullptr; connection = connection->next_) {
     if (connection->waiting_) connection->stream_.socket().expire_read();
   }
+}
+
+// --- Sending ---------------------------------------------------------------------------------------------------------
+
+template <class Data>
+void Connection::send(const Data& data, std::error_code& error) {
+  stream_.write_all(data, error);
+  // After a mere close, the system would go on offering what this client does not take.
+  if (error == std::errc::timed_out) stream_.reset();
 }
 
 // --- Conversation ----------------------------------------------------------------------------------------------------
@@ -88,9 +95,6 @@ class Connection::Conversation {
       : connection_(connection), server_(connection.server_), exchange_(exchange), chunk_(chunk) {}
   Conversation(const Conversation&) = delete;
   Conversation& operator=(const Conversation&) = delete;
-  ~Conversation() {
-    if (timeout_changed_) connection_.stream_.set_read_timeout(server_.options.idle_timeout);
-  }
 
   Next run();
 
@@ -113,6 +117,11 @@ class Connection::Conversation {
     if (!exchange_.held.empty()) return std::span<char>(exchange_.held).subspan(taken_);
     return std::span<char>(reinterpret_cast<char*>(chunk_.data()), chunk_.size()).subspan(taken_);
   }
+  /// Whether nothing has come of the next request but the empty line that old clients send behind a body.
+  [[nodiscard]] bool idle() noexcept {
+    const std::span<char> bytes = unread();
+    return std::string_view("\r\n").starts_with({bytes.data(), bytes.size()});
+  }
 
   Connection& connection_;
   ServerState& server_;
@@ -121,7 +130,6 @@ class Connection::Conversation {
   std::size_t taken_ = 0;  // of that, by requests that are done
   TimePoint deadline_{};   // of the part of the request that is waited for
   Waiting waiting_ = Waiting::no;
-  bool timeout_changed_ = false;
   std::error_code error_;  // of the stream
 };
 
@@ -154,6 +162,7 @@ unsigned Connection::Conversation::receive() {
       case Parser::Progress::incomplete: break;
     }
     if (read_more()) continue;
+    if (idle()) return kGone;
     // What has come is no request and never will be; but whoever is still there can be told.
     if (error_ && error_ != std::errc::timed_out) return kGone;
     const unsigned status = error_ ? 408 : 400;
@@ -166,15 +175,16 @@ unsigned Connection::Conversation::receive() {
 bool Connection::Conversation::read_more() {
   hold();
   flush();  // the client may wait for these answers before it sends the rest
-  net::TcpStream& stream = connection_.stream_;
-  if (!error_ && exchange_.parser.take_expectation()) stream.write_all("HTTP/1.1 100 Continue\r\n\r\n", error_);
+  if (!error_ && exchange_.parser.take_expectation()) {
+    connection_.send(std::string_view("HTTP/1.1 100 Continue\r\n\r\n"), error_);
+  }
   if (error_) {
     // A client that does not take its answers is not one whose request is late.
     if (error_ == std::errc::timed_out) error_ = std::make_error_code(std::errc::connection_aborted);
     return false;
   }
-  if (!set_timeout()) return false;
-  const Chunk more = stream.read(error_);
+  if (!idle() && !set_timeout()) return false;
+  const Chunk more = idle() ? connection_.wait_for_request() : connection_.stream_.read(error_);
   const auto* begin = reinterpret_cast<const char*>(more.data());
   exchange_.held.insert(exchange_.held.end(), begin, begin + more.size());
   return !more.empty();
@@ -210,7 +220,6 @@ bool Connection::Conversation::set_timeout() {
     error_ = std::make_error_code(std::errc::timed_out);
     return false;
   }
-  timeout_changed_ = true;
   connection_.stream_.set_read_timeout(deadline_ == TimePoint::max() ? Duration::zero() : deadline_ - time);
   return true;
 }
@@ -257,7 +266,7 @@ void Connection::Conversation::respond(const AnswerFacts& facts, const Response&
   const std::string_view rest = server_.writer.append(out, response, facts, kInlineBodyMax);
   if (!rest.empty()) {
     const std::span<const std::byte> pieces[] = {out.bytes(), std::as_bytes(std::span(rest))};
-    connection_.stream_.write_all(pieces, error_);
+    connection_.send(std::span<const std::span<const std::byte>>(pieces), error_);
     out.clear();
   } else if (out.size() >= server_.options.pipeline_bytes_max) {
     flush();
@@ -267,7 +276,7 @@ void Connection::Conversation::respond(const AnswerFacts& facts, const Response&
 void Connection::Conversation::flush() {
   Output& out = exchange_.out;
   if (out.empty() || error_) return;
-  connection_.stream_.write_all(out.bytes(), error_);
+  connection_.send(out.bytes(), error_);
   out.clear();
 }
 
@@ -276,13 +285,13 @@ void Connection::Conversation::flush() {
 Connection::Connection(ServerState& server, net::TcpStream stream) noexcept
     : server_(server), stream_(std::move(stream)) {
   server_.link(*this);
-  stream_.set_read_timeout(server_.options.idle_timeout);
   stream_.set_write_timeout(server_.options.write_timeout);
 }
 
 Connection::~Connection() { server_.unlink(*this); }
 
 void Connection::run() {
+  const Place place(server_);
   Next next = Next::go_on;
   while (next == Next::go_on) {
     Chunk chunk = wait_for_request();
@@ -297,6 +306,7 @@ void Connection::run() {
 Chunk Connection::wait_for_request() {
   std::error_code error;
   if (!server_.stopping) {
+    stream_.set_read_timeout(server_.options.idle_timeout);
     waiting_ = true;
     Chunk chunk = stream_.read(error);
     waiting_ = false;
@@ -321,7 +331,7 @@ void Connection::shed() {
   facts.close = true;
   server_.writer.append(out, response, facts, kInlineBodyMax);
   std::error_code error;
-  stream_.write_all(out.bytes(), error);
+  send(out.bytes(), error);
   if (!error) linger();
 }
 
