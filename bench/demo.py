@@ -97,13 +97,13 @@ class Server:
     def wait_for_address(self):
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            ended = self.process.poll() is not None
+            ended = self.has_ended()
             if match := re.search(r"^listening on (\S+):(\d+)$", self.text(self.output), re.M):
                 host = match[1].strip("[]")
                 return ("127.0.0.1" if host in ("0.0.0.0", "::", "*") else host), int(match[2])
             if ended:
                 lines = self.text(self.errors).strip().splitlines()
-                raise Failure(lines[-1] if lines else f"exited with {self.process.returncode} before it listened")
+                raise Failure(lines[-1] if lines else "ended before it listened")
             time.sleep(0.01)
         raise Failure(f"did not listen within {START_SECONDS} s")
 
@@ -111,18 +111,25 @@ class Server:
     def text(file):
         return os.pread(file.fileno(), 1 << 20, 0).decode(errors="replace")
 
+    def has_ended(self, patience=0.0):
+        """Whether it ends in this time. Does not reap it: until then its number, and its group's, is nobody else's."""
+        end = time.monotonic() + patience
+        while not os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.005)
+        return True
+
     def stop(self):
-        """Asks the server to end and waits; whatever is left of it then is killed."""
-        if self.process.poll() is None:
-            self.process.terminate()
-        try:
-            return self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        """Asks the server to end and waits; whatever is left of it then is killed. Returns its status; None: it did not
+        end by itself."""
+        if self.process.returncode is not None:
+            return self.process.returncode
+        os.kill(self.process.pid, signal.SIGTERM)
+        ended = self.has_ended(STOP_SECONDS)
+        os.killpg(self.process.pid, signal.SIGKILL)
+        status = self.process.wait()
+        return status if ended else None
 
     def __exit__(self, kind, *_):
         status = self.stop()

@@ -51,7 +51,7 @@ inline Options parse_options(int argc, char** argv, const char* name, const char
   std::string host = "127.0.0.1";
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
-    if (option == "--help") {
+    if (option == "--help" || option == "-h") {
       std::printf(
           "usage: %s [--host H] [--port P] [--shards N] [--engine auto|uring|epoll]\n\n%s\n\n"
           "  --host H    the address to listen on (127.0.0.1)\n"
@@ -75,6 +75,7 @@ inline Options parse_options(int argc, char** argv, const char* name, const char
       options.engine = *engine;
     }
   }
+  if (host.empty()) usage("--host takes an IP address, or * for all of this machine's");  // empty, it would be a slip
   const auto address = bight::net::Address::try_parse(host, port);
   if (!address) usage("--host takes an IP address, not '" + host + "'");
   options.address = *address;
@@ -106,10 +107,12 @@ inline int run_server(const Options& options, const std::function<std::uint64_t(
   void* shared = ::mmap(nullptr, sizeof(Count), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) throw std::bad_alloc();
   auto* served = ::new (shared) Count(0);
-  const auto sockets = bight::net::ShardedListener::bind(options.address, options.shards);
+  auto sockets = bight::net::ShardedListener::bind(options.address, options.shards);
   say_where(sockets.local_address());
   const auto worker = [&](bight::Shard& shard) { *served += server(sockets.listener(shard)); };
-  const int status = bight::run_shards({.count = options.shards, .crashes_max = 10, .run = run}, worker);
+  const bight::ShardOptions shards{
+      .count = options.shards, .crashes_max = 10, .run = run, .on_drain = [&] { sockets.close(); }};
+  const int status = bight::run_shards(shards, worker);
   say_how_many(*served);
   return status;
 } catch (const std::exception& error) {

@@ -5,6 +5,7 @@
 #include <net/if.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <system_error>
@@ -45,7 +46,9 @@ Complaint parse_scope(std::string_view text, std::uint32_t& scope) noexcept {
   if (all_digits(text))
     return parse_number(text, scope) && scope != 0 ? nullptr : "the number of an interface is wrong";
   scope = ::if_nametoindex(ZeroEnded(text).get());
-  return scope != 0 ? nullptr : "there is no such interface";
+  if (scope != 0) return nullptr;
+  // It takes a descriptor to find out.
+  return errno == ENODEV || errno == ENXIO ? "there is no such interface" : "its interface could not be looked up";
 }
 
 Complaint parse_v6(std::string_view host, std::uint16_t port, Address& address) noexcept {

@@ -18,6 +18,9 @@ namespace {
 
 constexpr Duration kNoFiberPause = std::chrono::milliseconds(10);
 
+// For a look at what is there. However busy the machine, the loop asks the engine before it looks for timers due.
+constexpr Duration kLook = std::chrono::milliseconds(1);
+
 using Handler = std::function<void(TcpStream)>;
 
 bool is_broken_connection(std::error_code error) noexcept {
@@ -45,7 +48,8 @@ class Server {
 
   void accept_until_told();
   void accept_all(Scope& accepting);
-  void wait_for_place(Scope& accepting);
+  bool wait_for_place(Scope& accepting);
+  void empty_queue();
   void start(TcpStream stream);
   void rest(const char* missing, const std::exception& error);
   void handle(TcpStream stream);
@@ -60,6 +64,7 @@ class Server {
   ServeStats stats_;
   std::size_t connections_ = 0;
   Fiber<void> full_;  // while there are connections_max: ends when there are fewer
+  std::error_code full_error_;
   bool no_fiber_told_ = false;
   std::error_code failure_;  // of accepting
   Scope handlers_;           // goes first: they use the rest
@@ -92,7 +97,11 @@ struct Server::Connection {
 
 ServeStats Server::run(bool close_listener) {
   accept_until_told();
-  if (close_listener) listener_.close();
+  if (options_.on_drain) options_.on_drain();
+  if (close_listener) {
+    if (stop_requested()) empty_queue();
+    listener_.close();
+  }
   drain();
   if (failure_) bight::detail::throw_error(failure_, "accept on " + address_);
   return stats_;
@@ -115,8 +124,7 @@ void Server::accept_until_told() {
 }
 
 void Server::accept_all(Scope& accepting) {
-  for (;;) {
-    wait_for_place(accepting);
+  while (wait_for_place(accepting)) {
     std::error_code error;
     TcpStream stream = listener_.accept(error);
     if (!error) {
@@ -131,17 +139,40 @@ void Server::accept_all(Scope& accepting) {
   }
 }
 
-void Server::wait_for_place(Scope& accepting) {
+/// False: the listener is of no use any more.
+bool Server::wait_for_place(Scope& accepting) {
   while (connections_ >= options_.connections_max) {
+    if (!listener_.is_open()) return false;
     try {
-      // A fiber whose end is the news. It waits for what ends this one, too.
-      full_ = accepting.spawn({.name = "serve: connections_max"}, wait_for_stop);
+      // A fiber whose end is the news. What it waits for never comes, for a socket that listens is not writable; but it
+      // hears of the listener's closing.
+      full_error_ = std::make_error_code(std::errc::operation_canceled);  // perhaps before it begins
+      full_ = accepting.spawn({.name = "serve: connections_max"},
+                              [this] { listener_.socket().wait_writable(full_error_); });
     } catch (const std::exception& error) {
       rest("to wait with at connections_max", error);
       continue;
     }
     full_.join();
     full_.detach();
+    if (full_error_ == std::errc::operation_canceled) continue;
+    if (full_error_ && full_error_ != std::errc::bad_file_descriptor) failure_ = full_error_;
+    return !full_error_;  // without one it listens no more; accept() can say why
+  }
+  return true;
+}
+
+/// Accepts whom the system has let in already: they took it for a promise, and closing the listener would reset them.
+void Server::empty_queue() {
+  listener_.set_timeout(kLook);
+  // As many as the queue holds, for without an end to those who come there would be none to this.
+  for (int left = listener_.backlog(); left >= 0 && connections_ < options_.connections_max; --left) {
+    std::error_code error;
+    TcpStream stream = listener_.accept(error);
+    if (error == std::errc::operation_canceled) throw Cancelled{};
+    if (error) return;
+    ++stats_.accepted;
+    start(std::move(stream));
   }
 }
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include <bight/check.hpp>
 #include <bight/error.hpp>
@@ -19,7 +21,7 @@ std::error_code outcome(int returned) noexcept {
   return returned < 0 ? std::error_code(errno, std::generic_category()) : std::error_code();
 }
 
-Fd listen_on(const Address& address, const ListenOptions& options, std::error_code& error) noexcept {
+Fd bind_to(const Address& address, const ListenOptions& options, std::error_code& error) noexcept {
   Fd socket(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP));
   error = outcome(socket.get());
   if (error) return {};
@@ -27,6 +29,11 @@ Fd listen_on(const Address& address, const ListenOptions& options, std::error_co
     return outcome(::setsockopt(socket.get(), level, name, &value, sizeof value));
   });
   if (!error) error = outcome(::bind(socket.get(), address.native(), address.native_size()));
+  return socket;
+}
+
+Fd listen_on(const Address& address, const ListenOptions& options, std::error_code& error) noexcept {
+  Fd socket = bind_to(address, options, error);
   if (!error) error = outcome(::listen(socket.get(), options.backlog));
   return socket;
 }
@@ -49,17 +56,26 @@ ShardedListener ShardedListener::bind(const Address& address, std::size_t count,
   result.address_ = address;
   result.options_ = options;
   result.options_.reuse_port = true;
-  for (std::size_t i = 0; i < count; ++i) {
-    std::error_code error;
+  result.owner_ = ::getpid();
+  std::error_code error;
+  // Sockets that share their port do not mind those of others. One that does not share it finds out, and goes.
+  if (address.port() != 0 && !options.reuse_port) static_cast<void>(bind_to(address, options, error));
+  for (std::size_t i = 0; i < count && !error; ++i) {
     result.sockets_.push_back(listen_on(result.address_, result.options_, error));
-    if (error) bight::detail::throw_error(error, "bind " + result.address_.to_string());
-    if (i == 0) result.address_ = address_of(result.sockets_.front());  // the port, where there was none
+    if (i == 0 && !error) result.address_ = address_of(result.sockets_.front());  // the port, where there was none
   }
+  if (error) bight::detail::throw_error(error, "bind " + result.address_.to_string());
   return result;
 }
 
-TcpListener ShardedListener::listener(const Shard& shard) const {
-  BIGHT_CHECK(shard.index() < sockets_.size(), "this ShardedListener was bound for fewer shards than run_shards has");
+TcpListener ShardedListener::listener(const Shard& shard) {
+  BIGHT_CHECK(shard.index() < sockets_.size(),
+              "this ShardedListener was bound for fewer shards than run_shards has, or its sockets are gone already");
+  if (::getpid() != owner_) {
+    Fd own = std::move(sockets_[shard.index()]);
+    close();
+    return TcpListener::adopt(std::move(own), options_);
+  }
   Fd own(::fcntl(sockets_[shard.index()].get(), F_DUPFD_CLOEXEC, 0));
   if (const std::error_code error = outcome(own.get())) {
     bight::detail::throw_error(error, "take over the listener of " + address_.to_string());

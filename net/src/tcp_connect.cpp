@@ -19,7 +19,12 @@ void bind_local(Socket& socket, const Address& local, std::error_code& error) no
 /// is one that may be picked for this end (as in RFC 9293, section 3.5, figure 8). Nobody who asks for a server wants
 /// that, and it would keep the server, when it comes back, from binding.
 void refuse_self(TcpStream& stream, const Address& peer, std::error_code& error) noexcept {
-  if (!peer.is_loopback() || stream.local_address(error) != peer || error) return;
+  // Not the address that was asked for: 0.0.0.0 leads here, too.
+  if (stream.local_address(error).port() != peer.port() || error) return;
+  if (stream.local_address(error) != stream.peer_address(error) || error) {
+    error.clear();  // gone already, so reading will tell
+    return;
+  }
   stream.reset();
   error = std::make_error_code(std::errc::connection_refused);
 }

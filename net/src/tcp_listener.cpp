@@ -49,6 +49,14 @@ bool is_passing(std::error_code error) noexcept {
   return concerns_the_connection(error) || lacks_descriptors(error) || lacks_memory(error);
 }
 
+auto option_setter(Socket& socket) noexcept {
+  return [&socket](int level, int name, int value) {
+    std::error_code error;
+    socket.set_option(level, name, value, error);
+    return error;
+  };
+}
+
 /// yield(), sleep_for() and the like in the error_code form.
 template <class Wait>
 void settle(Wait&& wait, std::error_code& error) {
@@ -70,11 +78,7 @@ TcpListener::TcpListener(Socket socket, const ListenOptions& options) noexcept
 TcpListener TcpListener::bind(const Address& address, const ListenOptions& options, std::error_code& error) noexcept {
   Socket socket = Socket::open(address.family(), SOCK_STREAM, IPPROTO_TCP, error);
   if (error) return {};
-  error = detail::set_listening_options(options, address.family(), [&](int level, int name, int value) {
-    std::error_code failure;
-    socket.set_option(level, name, value, failure);
-    return failure;
-  });
+  error = detail::set_listening_options(options, address.family(), option_setter(socket));
   if (!error) socket.bind(address.native(), address.native_size(), error);
   if (!error) socket.listen(options.backlog, error);
   if (error) return {};
@@ -102,8 +106,8 @@ TcpListener TcpListener::adopt(Fd listening, const ListenOptions& options) {
     error = std::make_error_code(std::errc::invalid_argument);
   }
   if (error) bight::detail::throw_error(error, what);
-  // As in set_listening_options(). A Unix socket has no such option and needs none.
-  socket.set_option(IPPROTO_TCP, TCP_NODELAY, 1, error);
+  // A Unix socket has no such options and needs none.
+  static_cast<void>(detail::set_inherited_options(option_setter(socket)));
   return {std::move(socket), options};
 }
 
@@ -152,8 +156,8 @@ TcpStream TcpListener::ride_out(std::error_code& error) {
     // the next one.
     reserve_.close();
     Socket accepted = socket_.accept(error);
+    if (socket_) reserve_ = make_reserve();  // also for an outage that this one does not live to see
     if (error && !is_passing(error)) return {};
-    reserve_ = make_reserve();
     if (accepted && reserve_) return TcpStream(std::move(accepted));  // there are descriptors again
     TcpStream(std::move(accepted)).reset();                           // without a trace: a TIME_WAIT would need memory
     if (!reserve_) reserve_ = make_reserve();

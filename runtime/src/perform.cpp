@@ -81,6 +81,12 @@ void wait_for(Loop& loop, Op& op, FiberControl& self, Duration timeout, TimePoin
   if (parking.reason != 0 && (op.result == -ECANCELED || op.result == -EAGAIN)) op.result = -parking.reason;
 }
 
+/// The fiber that waits for `op`, which may be null or not waited for, is to leave.
+void hurry(Op* op, int why) noexcept {
+  if (op == nullptr || op->fiber == nullptr || op->fiber->parking == nullptr) return;
+  static_cast<OpParking*>(op->fiber->parking)->hurry(why);
+}
+
 }  // namespace
 
 int perform(Op& op, FdState& state, Direction direction) {
@@ -110,9 +116,8 @@ int perform(Op& op, FdState& state, Direction direction) {
   return op.result == -EAGAIN ? -EBADF : op.result;
 }
 
-void abandon(Op* op) noexcept {
-  if (op == nullptr || op->fiber == nullptr || op->fiber->parking == nullptr) return;
-  static_cast<OpParking*>(op->fiber->parking)->hurry(EBADF);
-}
+void abandon(Op* op) noexcept { hurry(op, EBADF); }
+
+void expire(Op* op) noexcept { hurry(op, ETIMEDOUT); }
 
 }  // namespace bight::detail

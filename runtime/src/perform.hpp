@@ -16,4 +16,7 @@ enum class Direction : unsigned char { reading, writing };
 /// The descriptor under a waiting operation (or null) is being closed: the operation ends with -EBADF.
 void abandon(Op* op) noexcept;
 
+/// A waiting operation (or null) ends now as if its timeout had passed, with -ETIMEDOUT unless it was faster.
+void expire(Op* op) noexcept;
+
 }  // namespace bight::detail

@@ -30,14 +30,18 @@ namespace {
 
 using detail::log;
 
-/// The signals the supervisor lives by, blocked and read as a descriptor. The mask that was there before comes back at
-/// the end, and is given to the workers.
+/// The signals the supervisor lives by, blocked and read as a descriptor. The mask and the disposition of SIGCHLD that
+/// were there before come back at the end, and are given to the workers.
 class SupervisorSignals {
  public:
   SupervisorSignals() {
     ::sigemptyset(&mask_);
     for (const int number : {SIGTERM, SIGINT, SIGCHLD}) ::sigaddset(&mask_, number);
     ::sigprocmask(SIG_BLOCK, &mask_, &before_);
+    // Ignored, as some parents leave it to their children, it would not come, and the ends of workers would go unseen.
+    struct sigaction action {};
+    action.sa_handler = SIG_DFL;
+    ::sigaction(SIGCHLD, &action, &child_before_);
     fd_ = Fd(::signalfd(-1, &mask_, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!fd_) {
       const int error = errno;
@@ -49,7 +53,10 @@ class SupervisorSignals {
   SupervisorSignals(const SupervisorSignals&) = delete;
   SupervisorSignals& operator=(const SupervisorSignals&) = delete;
 
-  void restore() const noexcept { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
+  void restore() const noexcept {
+    ::sigaction(SIGCHLD, &child_before_, nullptr);
+    ::sigprocmask(SIG_SETMASK, &before_, nullptr);
+  }
 
   /// Waits for signals until `until`. True if one of them asks for a stop.
   [[nodiscard]] bool wait(TimePoint until) const noexcept {
@@ -70,6 +77,7 @@ class SupervisorSignals {
  private:
   sigset_t mask_{};
   sigset_t before_{};
+  struct sigaction child_before_ {};
   Fd fd_;
 };
 
@@ -93,7 +101,7 @@ class Supervisor {
   [[noreturn]] void work(std::size_t index, pid_t parent) noexcept;
   void reap();
   void on_end(std::size_t index, int status);
-  void on_crash(std::size_t index, const std::string& how);
+  void on_crash(std::size_t index, const std::string& how, Duration lived);
   void restart_due();
   void begin_drain();
   void kill_all(int number) noexcept;
@@ -119,7 +127,7 @@ int Supervisor::run() {
   while (!(draining_ && all_ended())) {
     const bool stop = signals_.wait(next_event());
     reap();
-    if (stop && !draining_) begin_drain();
+    if (stop) begin_drain();
     if (now() >= kill_at_) {
       log(LogLevel::warning, "shards did not end within their drain time and are killed");
       failed_ = true;
@@ -164,10 +172,15 @@ void Supervisor::work(std::size_t index, pid_t parent) noexcept {
 
 void Supervisor::reap() {
   for (std::size_t i = 0; i < seats_.size(); ++i) {
+    if (seats_[i].pid == 0) continue;
     int status = 0;
-    if (seats_[i].pid != 0 && ::waitpid(seats_[i].pid, &status, WNOHANG) == seats_[i].pid) {
-      seats_[i].pid = 0;
+    const pid_t ended = ::waitpid(seats_[i].pid, &status, WNOHANG);
+    if (ended == 0 || (ended < 0 && errno != ECHILD)) continue;
+    seats_[i].pid = 0;
+    if (ended > 0) {
       on_end(i, status);
+    } else if (!draining_) {
+      on_crash(i, "shard " + std::to_string(i) + " ended and somebody else was told how", now() - seats_[i].started);
     }
   }
 }
@@ -189,12 +202,13 @@ void Supervisor::on_end(std::size_t index, int status) {
     log(LogLevel::warning, who + " " + how + " while draining");
     return;
   }
-  on_crash(index, who + " " + how);
+  on_crash(index, who + " " + how, now() - seats_[index].started);
 }
 
-void Supervisor::on_crash(std::size_t index, const std::string& how) {
+/// `lived`: how long the worker did; one that could not even be forked, not at all.
+void Supervisor::on_crash(std::size_t index, const std::string& how, Duration lived) {
   Seat& seat = seats_[index];
-  seat.crashes = now() - seat.started >= options_.healthy_after ? 1 : seat.crashes + 1;
+  seat.crashes = lived > Duration::zero() && lived >= options_.healthy_after ? 1 : seat.crashes + 1;
   if (options_.crashes_max != 0 && seat.crashes >= options_.crashes_max) {
     log(LogLevel::error, how + ", the " + std::to_string(seat.crashes) + "th time in a row: giving up");
     failed_ = true;
@@ -210,19 +224,27 @@ void Supervisor::on_crash(std::size_t index, const std::string& how) {
 }
 
 void Supervisor::restart_due() {
-  for (std::size_t i = 0; i < seats_.size(); ++i) {
+  // A worker that can not be started may be the end; then no other is, for it would not be told to stop.
+  for (std::size_t i = 0; i < seats_.size() && !draining_; ++i) {
     if (seats_[i].pid != 0 || seats_[i].restart > now()) continue;
     try {
       start(i);
     } catch (const std::system_error& error) {
-      on_crash(i, error.what());
+      on_crash(i, error.what(), Duration::zero());
     }
   }
 }
 
 void Supervisor::begin_drain() {
+  if (draining_) return;
   draining_ = true;
-  kill_at_ = detail::saturating_add(now(), options_.drain);
+  kill_at_ = detail::saturating_add(detail::saturating_add(now(), options_.drain), options_.kill_after);
+  try {
+    if (options_.on_drain) options_.on_drain();
+  } catch (...) {  // workers are to be told all the same
+    failed_ = true;
+    log(LogLevel::error, "on_drain failed: " + detail::describe_error(std::current_exception()));
+  }
   kill_all(SIGTERM);
 }
 

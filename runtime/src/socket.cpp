@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <new>
 #include <string>
 
 #include <bight/check.hpp>
@@ -62,6 +63,18 @@ struct Use {
   std::uint32_t generation;
 };
 
+/// What the loop is to know of a descriptor that the engine has just made. Null without memory for that; then the
+/// descriptor is closed.
+detail::FdState* admit(Loop& loop, int fd, std::error_code& error) noexcept {
+  try {
+    return &loop.descriptors().open(fd);
+  } catch (const std::bad_alloc&) {
+    loop.engine().sockets().close(fd);
+    error = std::make_error_code(std::errc::not_enough_memory);
+    return nullptr;
+  }
+}
+
 }  // namespace
 
 Socket::Socket(int fd) : fd_(fd), state_(&Loop::require().descriptors().open(fd)) {
@@ -80,9 +93,9 @@ Socket Socket::open(int domain, int type, int protocol, std::error_code& error) 
   const int fd = loop.engine().sockets().socket(domain, type, protocol);
   error = to_error(fd);
   Socket socket;
-  if (fd >= 0) {
+  if (!error) socket.state_ = admit(loop, fd, error);
+  if (!error) {
     socket.fd_ = fd;
-    socket.state_ = &loop.descriptors().open(fd);
     socket.state_->datagrams = (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != SOCK_STREAM;
   }
   return socket;
@@ -178,10 +191,8 @@ Socket Socket::accept(std::error_code& error) {
   const int fd = detail::perform(op, *state_, Direction::reading);
   error = to_error(fd);
   Socket accepted;
-  if (fd >= 0) {
-    accepted.fd_ = fd;
-    accepted.state_ = &Loop::current()->descriptors().open(fd);
-  }
+  if (!error) accepted.state_ = admit(*Loop::current(), fd, error);
+  if (!error) accepted.fd_ = fd;
   return accepted;
 }
 
@@ -259,6 +270,10 @@ void Socket::set_read_timeout(Duration limit) noexcept {
 
 void Socket::set_write_timeout(Duration limit) noexcept {
   if (state_ != nullptr) state_->write_timeout = limit;
+}
+
+void Socket::expire_read() noexcept {
+  if (state_ != nullptr) detail::expire(state_->reader);
 }
 
 Duration Socket::read_timeout() const noexcept { return state_ != nullptr ? state_->read_timeout : Duration::zero(); }

@@ -3,7 +3,9 @@
 
 #include <bight/http/server.hpp>
 
+#include <csignal>
 #include <fstream>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +17,7 @@
 #include <bight/time.hpp>
 
 #include "build.hpp"
+#include "child.hpp"
 #include "corpus.hpp"
 #include "support.hpp"
 
@@ -191,15 +194,41 @@ TEST(ServerLimits, ClientsThatDoNotReadAreGivenUp) {
                     const std::uint64_t fibers = this_loop::stats().fibers_alive;
                     while (this_loop::stats().fibers_alive == fibers) sleep_for(10ms);
                     std::size_t size = 1;
+                    std::error_code error;
                     for (;;) {
-                      std::error_code error;
                       const Chunk chunk = client.stream().read(error);
                       if (chunk.empty()) break;
                       size += chunk.size();
                     }
                     EXPECT_LT(size, 32U * 1024 * 1024);
+                    // Not offered to it for minutes to come, either.
+                    EXPECT_EQ(error, std::errc::connection_reset);
                   });
   EXPECT_EQ(stats.requests, 1U);
+}
+
+// What a client takes is progress, however many megabytes the system would have room for.
+TEST(ServerLimits, ClientsThatReadSlowlyAreNotGivenUp) {
+  static constexpr std::size_t size = 16 * 1024 * 1024;
+  static constexpr std::size_t portion = 16 * 1024;
+  ServerOptions options;
+  options.write_timeout = 800ms;
+  with_server([](Request& /*request*/) { return text(std::string(size, 'x')); }, options,
+              [](const net::Address& server) {
+                Client client(server);
+                std::error_code error;
+                client.stream().socket().set_option(SOL_SOCKET, SO_RCVBUF, 64 * 1024, error);
+                client.send(get_with("Connection: close\r\n"));
+                std::array<std::byte, portion> buffer;
+                std::size_t taken = 0;
+                for (int i = 0; i < 125; ++i) {  // for more than twice the timeout
+                  taken += client.stream().read(buffer);
+                  sleep_for(20ms);
+                }
+                while (const std::size_t count = client.stream().read(buffer, error)) taken += count;
+                EXPECT_FALSE(error) << error.message();
+                EXPECT_GT(taken, size);
+              });
 }
 
 TEST(ServerLimits, RequestsPerConnection) {
@@ -239,6 +268,76 @@ TEST(ServerLimits, ConnectionsBeyondTheLimitAreTurnedAway) {
   });
   EXPECT_EQ(stats.shed, 3U);
   EXPECT_EQ(stats.connections, 6U);
+}
+
+// One that is being turned away takes no place that another could have.
+TEST(ServerLimits, ThoseTurnedAwayDoNotCount) {
+  ServerOptions options;
+  options.connections_max = 1;
+  options.linger_timeout = 1h;
+  const ServerStats stats = with_server(describe, options, [](const net::Address& server) {
+    std::vector<Client> turned_away;
+    {
+      Client first(server);
+      EXPECT_EQ(first.exchange(get_with("")).status, 200U);
+      for (int i = 0; i < 3; ++i) {
+        turned_away.emplace_back(server);
+        EXPECT_EQ(turned_away.back().exchange(get_with("")).status, 503U);
+      }
+    }
+    sleep_for(5ms);
+    EXPECT_EQ(Client(server).exchange(get_with("")).status, 200U);
+  });
+  EXPECT_EQ(stats.shed, 3U);
+}
+
+TEST(ServerLimits, AsManyConnectionsAsCanBe) {
+  ServerOptions options;
+  options.connections_max = std::numeric_limits<std::size_t>::max();
+  const ServerStats stats = with_server(describe, options, [](const net::Address& server) {
+    EXPECT_EQ(Client(server).exchange(get_with("")).status, 200U);
+  });
+  EXPECT_EQ(stats.shed, 0U);
+}
+
+TEST(ServerLimits, RequestsOfGigabytesAreNotForThis) {
+  ServerOptions options;
+  options.limits.body_bytes_max = std::size_t{4} << 30U;
+  const auto ended =
+      test::in_child([&] { return run([&] { serve(net::TcpListener::bind("127.0.0.1:0"), describe, options); }); });
+  EXPECT_TRUE(ended.by(SIGABRT)) << test::describe(ended);
+  EXPECT_TRUE(ended.says("must add up to less than 4 GiB")) << test::describe(ended);
+}
+
+// Old clients send an empty line behind a body. It is no request of which the rest is late.
+TEST(ServerLimits, AnEmptyLineIsNoRequest) {
+  for (const std::string_view behind : {"\r", "\r\n"}) {
+    ServerOptions options;
+    options.idle_timeout = 100ms;
+    options.header_timeout = 10ms;
+    const std::string request = post_with("Content-Length: 4\r\n", "body").append(behind);
+    const ServerStats stats = with_server(describe, options, [&](const net::Address& server) {
+      Client idle(server);
+      Client ends(server);
+      ends.send(request);
+      ends.end();
+      EXPECT_EQ(ends.read_reply().body, "POST / body");
+      EXPECT_EQ(ends.read_end(), "end");
+      EXPECT_EQ(idle.exchange(request).body, "POST / body");
+      const TimePoint start = now();
+      EXPECT_EQ(idle.read_end(), "end");
+      EXPECT_GE(now() - start, 90ms);
+      Client goes_on(server);
+      EXPECT_EQ(goes_on.exchange(request).body, "POST / body");
+      sleep_for(20ms);
+      const std::string rest = behind.size() == 1 ? "\n" + request : request;
+      EXPECT_EQ(goes_on.exchange(rest).body, "POST / body");
+      sleep_for(20ms);
+      request_stop();
+      EXPECT_EQ(goes_on.read_end(), "end");
+    });
+    EXPECT_EQ(stats.refused, 0U);
+  }
 }
 
 std::size_t resident_bytes() {

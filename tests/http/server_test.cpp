@@ -364,6 +364,79 @@ TEST(Server, StopClosesIdleConnectionsAndFinishesRequests) {
   EXPECT_TRUE(stopped_in_time);
 }
 
+// A stop is no reason to call a request bad that was good so far.
+TEST(Server, StopLetsRequestsThatHaveBegunArrive) {
+  const ServerStats stats = with_server(describe, [](const net::Address& server) {
+    const std::string bytes = post_with("Content-Length: 4\r\n", "body");
+    std::vector<Client> clients;
+    for (std::size_t there = 1; there < bytes.size(); ++there) {
+      clients.emplace_back(server);
+      if (there % 2 == 0) {
+        EXPECT_EQ(clients.back().exchange(get_with("")).status, 200U);
+      }
+    }
+    for (std::size_t i = 0; i < clients.size(); ++i) clients[i].send(std::string_view(bytes).substr(0, i + 1));
+    request_stop();
+    let_server_read();
+    for (std::size_t i = 0; i < clients.size(); ++i) {
+      clients[i].send(std::string_view(bytes).substr(i + 1));
+      const Reply reply = clients[i].read_reply();
+      EXPECT_EQ(reply.body, "POST / body") << i + 1 << " bytes were there: " << reply.status;
+      EXPECT_EQ(reply.header("Connection"), "close");
+      EXPECT_EQ(clients[i].read_end(), "end");
+    }
+  });
+  EXPECT_EQ(stats.refused, 0U);
+}
+
+TEST(Server, StopIsPatientWithThoseWhoHaveJustCome) {
+  test::on_loop([] {
+    net::TcpListener listener = net::TcpListener::bind("127.0.0.1:0");
+    const net::Address address = listener.local_address();
+    Client queued(address);  // not even accepted
+    queued.send(get_with(""));
+    Client silent(address);
+    Client slow(address);
+    request_stop();
+    ServerOptions options;
+    options.linger_timeout = 10ms;
+    Scope scope;
+    scope.spawn([&] { serve(std::move(listener), describe, options); }).detach();
+    EXPECT_EQ(queued.read_reply().status, 200U);
+    EXPECT_EQ(queued.read_end(), "end");
+    sleep_for(20ms);
+    const Reply reply = slow.exchange(get_with(""));
+    EXPECT_EQ(reply.status, 200U);
+    EXPECT_EQ(reply.header("Connection"), "close");
+    EXPECT_EQ(slow.read_end(), "end");
+    const TimePoint start = now();
+    EXPECT_EQ(silent.read_end(), "end");
+    EXPECT_LT(now() - start, 8s) << "and not at the end of the drain time";
+    scope.join();
+  });
+}
+
+// An end of accepting that nobody has asked for is one, too.
+TEST(Server, ClosingTheListenerClosesIdleConnections) {
+  test::on_loop([] {
+    net::TcpListener listener = net::TcpListener::bind("127.0.0.1:0");
+    Scope scope;
+    ServerOptions options;
+    options.idle_timeout = options.drain = 1h;
+    scope.spawn([&] { serve(listener, describe, options); }).detach();
+    Client idle(listener.local_address());
+    Client busy(listener.local_address());
+    EXPECT_EQ(idle.exchange(get_with("")).status, 200U);
+    busy.send("GET / HTTP/1.1\r\n");
+    let_server_read();
+    listener.close();
+    EXPECT_EQ(idle.read_end(), "end");
+    EXPECT_EQ(busy.exchange("Host: x\r\n\r\n").header("Connection"), "close");
+    EXPECT_EQ(busy.read_end(), "end");
+    scope.join();
+  });
+}
+
 // That nothing is left of them, with_server looks.
 TEST(Server, SurvivesClientsThatVanish) {
   const ServerStats stats = with_server(describe, [](const net::Address& server) {

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Installs a build into a folder of its own and builds a small program against it, the way a stranger would.
+"""Installs a build into a folder of its own and builds against it, the way a stranger would: a small program, and what
+the documents show.
 
     install_test.py BUILD_FOLDER
 
@@ -8,6 +9,7 @@ Exit status 77: something it takes is missing here, and it says what.
 """
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,7 +18,9 @@ import tempfile
 from pathlib import Path
 
 SKIPPED = 77
-CONSUMER = Path(__file__).resolve().parent / "consumer.cpp"
+HERE = Path(__file__).resolve().parent
+CONSUMER = HERE / "consumer.cpp"
+DOCUMENTS = ("README.md", "docs/tour.md")
 
 
 def skip(why):
@@ -42,6 +46,35 @@ def check_headers(prefix, flags, compiler):
         run(*compiler, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-x", "c++", *flags, "-",
             input=f"#include <{name}>\n#include <{name}>\n")
     print(f"{len(headers)} headers compile by themselves")
+
+
+def blocks_of(text):
+    """The blocks of C++ in a document: (line, whether it is a function's body, code)."""
+    for match in re.finditer(r"^```cpp( body)?\n(.*?)^```$", text, re.M | re.S):
+        yield text.count("\n", 0, match.start()) + 1, match[1] is not None, match[2]
+
+
+def check_documents(prefix, flags, compiler):
+    """What documents show compiles: a block marked ```cpp by itself, one marked ```cpp body as a function's body, with
+    the names of fragments.hpp."""
+    count = 0
+    for document in DOCUMENTS:
+        path = HERE.parent.parent / document
+        text = path.read_text(encoding="utf-8")
+        blocks = list(blocks_of(text))
+        assert len(blocks) == text.count("```cpp") > 0, f"{document}: a block of C++ is marked in a way not known"
+        for line, is_body, code in blocks:
+            if "<bight/http/" in code and not (prefix / "include/bight/http").exists():
+                continue
+            lenient = []
+            code = f'#line {line + 1} "{path}"\n{code}'
+            if is_body:
+                lenient = ["-Wno-unused-variable", f"-I{HERE}"]
+                code = f"#include <fragments.hpp>\nvoid shown();\nvoid shown() {{\n{code}}}\n"
+            run(*compiler, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", *lenient, "-x", "c++", *flags,
+                "-", input=code)
+            count += 1
+    print(f"{count} blocks of C++ in {' and '.join(DOCUMENTS)} compile")
 
 
 def check_nothing_foreign(prefix):
@@ -86,6 +119,7 @@ def main():
         libraries = pkg_config(prefix, define, "--libs", "--static")
         check_flags(prefix, flags, libraries)
         check_headers(prefix, flags, compiler)
+        check_documents(prefix, flags, compiler)
         program = Path(folder, "consumer")
         extra = shlex.split(os.environ.get("CONSUMER_FLAGS", ""))
         run(*compiler, "-std=c++20", "-Wall", "-Wextra", "-Werror", *extra, CONSUMER, "-o", program, *flags, *libraries)

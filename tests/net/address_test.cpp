@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <net/if.h>
+#include <sys/resource.h>
 #include <sys/un.h>
 
 #include <algorithm>
@@ -16,6 +17,8 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+
+#include "child.hpp"
 
 namespace bight::net {
 namespace {
@@ -114,6 +117,18 @@ TEST(AddressTest, ScopesAreInterfaces) {
   EXPECT_NE(by_name, Address::parse("[fe80::1]:80"));
   // An interface without a name, because there is none with that number.
   EXPECT_EQ(Address::parse("[fe80::1%4294967295]:80").to_string(), "[fe80::1%4294967295]:80");
+}
+
+// Looking an interface up takes a descriptor, and that there is none says nothing about the interface.
+TEST(AddressTest, ScopesThatCanNotBeLookedUp) {
+  if (::if_nametoindex("lo") == 0) GTEST_SKIP() << "there is no interface called lo";
+  const test::Ended ended = test::in_child([] {
+    const ::rlimit none{0, 0};
+    ::setrlimit(RLIMIT_NOFILE, &none);
+    static_cast<void>(Address::parse("[fe80::1%lo]:80"));
+    return 0;
+  });
+  EXPECT_TRUE(ended.says("its interface could not be looked up")) << test::describe(ended);
 }
 
 TEST(AddressTest, ClassifiesAddresses) {

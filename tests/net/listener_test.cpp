@@ -387,9 +387,14 @@ TEST_F(ListenerTest, TheLimitOfAcceptHoldsWithoutDescriptors) {
   if (run([] { return on_sim(); })) GTEST_SKIP() << "needs descriptors of the system";
   on_loop([] {
     auto listener = TcpListener::bind("127.0.0.1:0");
+    std::vector<Socket> sockets = unconnected(1);
     const DescriptorLimit limit(0);
     listener.set_timeout(50ms);
     EXPECT_EQ(failure_of([&] { static_cast<void>(listener.accept()); }).code, std::errc::timed_out);
+    TcpStream client = connect_with(std::move(sockets[0]), listener.local_address());
+    client.set_timeout(20s);
+    EXPECT_EQ(failure_of([&] { static_cast<void>(listener.accept()); }).code, std::errc::timed_out);
+    EXPECT_FALSE(is_served(client)) << "who came later is turned away, too";
     listener.set_timeout(0ms);
     EXPECT_FALSE(move_on_after(50ms, [&] { static_cast<void>(listener.accept()); }))
         << "nor does cancelling have to wait";

@@ -260,6 +260,69 @@ TEST_F(ServeTest, AListenerThatIsHandedOverClosesAtTheStop) {
   });
 }
 
+// Who has been let in by the system has a connection, and may have sent a request already.
+TEST_F(ServeTest, AStopForgetsNobodyInTheQueue) {
+  on_loop([] {
+    auto listener = TcpListener::bind("127.0.0.1:0");
+    const Address address = listener.local_address();
+    std::vector<TcpStream> clients;
+    for (int i = 0; i < 100; ++i) {
+      clients.push_back(net::connect(address));
+      clients.back().write_all("?");
+    }
+    request_stop();
+    auto server = spawn(
+        [&] { return net::serve(std::move(listener), [](TcpStream stream) { stream.write_all(stream.read()); }); });
+    for (TcpStream& each : clients) {
+      each.set_timeout(20s);
+      EXPECT_EQ(each.read().text(), "?");
+      EXPECT_FALSE(each.read());
+    }
+    EXPECT_EQ(server.get().accepted, 100U);
+    EXPECT_EQ(failure_of([&] { static_cast<void>(net::connect(address)); }).code, std::errc::connection_refused);
+  });
+}
+
+TEST_F(ServeTest, TheQueueIsEmptiedOnlyAsFarAsThereIsRoom) {
+  on_loop([] {
+    auto listener = TcpListener::bind("127.0.0.1:0");
+    std::vector<TcpStream> clients;
+    for (int i = 0; i < 10; ++i) clients.push_back(net::connect(listener.local_address()));
+    request_stop();
+    auto server = spawn([&] { return net::serve(std::move(listener), echo, {.connections_max = 4, .drain = 10ms}); });
+    EXPECT_EQ(server.get().accepted, 4U);
+  });
+}
+
+TEST_F(ServeTest, ItIsSaidWhenTheDrainBegins) {
+  on_loop([] {
+    int told = 0;
+    const ServeOptions options{.on_drain = [&] { ++told; }};
+    {
+      Server server(echo, options);
+      TcpStream client = server.client();
+      EXPECT_TRUE(answers(client));
+      EXPECT_EQ(failure_of([&] { net::serve(server.listener, echo, options); }).code,
+                std::errc::device_or_resource_busy);
+      EXPECT_EQ(std::exchange(told, 0), 1) << "accepting has failed";
+      server.listener.close();
+      EXPECT_TRUE(answers(client));
+      EXPECT_EQ(std::exchange(told, 0), 1) << "the listener was closed";
+      client.close();
+      server.fiber.join();
+    }
+    Server cancelled(echo, options);
+    yield();
+    cancelled.fiber.cancel();
+    cancelled.fiber.join();
+    EXPECT_EQ(told, 0) << "there is no drain";
+    Server server(echo, options);
+    yield();
+    server.stop();
+    EXPECT_EQ(told, 1);
+  });
+}
+
 TEST_F(ServeTest, TheDrainHasAnEnd) {
   on_loop([] {
     bool cancelled = false;
@@ -351,6 +414,21 @@ TEST_F(ServeTest, ClosingTheListenerEndsAndDrains) {
     client.close();
     EXPECT_EQ(server.fiber.get().accepted, 1U);
     EXPECT_EQ(net::serve(server.listener, echo).accepted, 0U) << "nothing to serve, so it returns";
+  });
+}
+
+TEST_F(ServeTest, ClosingTheListenerReachesAServerThatIsFull) {
+  on_loop([] {
+    bool told = false;
+    Server server(echo, {.connections_max = 1, .on_drain = [&] { told = true; }});
+    TcpStream client = server.client();
+    TcpStream waiting = server.client();
+    EXPECT_TRUE(answers(client));
+    server.listener.close();
+    while (!told) yield();
+    EXPECT_TRUE(answers(client));
+    client.close();
+    EXPECT_EQ(server.fiber.get().accepted, 1U);
   });
 }
 

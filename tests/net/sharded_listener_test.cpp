@@ -9,6 +9,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bight/log.hpp>
 #include <bight/net/tcp.hpp>
 #include <bight/run.hpp>
 #include <bight/scope.hpp>
@@ -37,7 +38,7 @@ class ShardedListenerTest : public NetTest {
 
 TEST_F(ShardedListenerTest, OnePortForAll) {
   for (const Address& address : {Address::loopback_v4(0), Address::loopback_v6(0)}) {
-    const ShardedListener shared = ShardedListener::bind(address, 4);
+    ShardedListener shared = ShardedListener::bind(address, 4);
     EXPECT_NE(shared.local_address().port(), 0);
     EXPECT_EQ(shared.local_address().with_port(0), address);
     on_loop([&] {
@@ -74,7 +75,7 @@ TEST_F(ShardedListenerTest, OnePortForAll) {
 }
 
 TEST_F(ShardedListenerTest, TheSocketOutlivesItsWorkersListener) {
-  const ShardedListener shared = ShardedListener::bind(Address::loopback_v4(0), 1);
+  ShardedListener shared = ShardedListener::bind(Address::loopback_v4(0), 1);
   on_loop([&] {
     static_cast<void>(shared.listener(Shard(0, 1, 10s)));  // closed at once
     TcpStream client = net::connect(shared.local_address());
@@ -86,7 +87,7 @@ TEST_F(ShardedListenerTest, TheSocketOutlivesItsWorkersListener) {
 }
 
 TEST_F(ShardedListenerTest, ErrorsNameTheAddress) {
-  const ShardedListener first = ShardedListener::bind(Address::loopback_v4(0), 1);
+  ShardedListener first = ShardedListener::bind(Address::loopback_v4(0), 1);
   on_loop([] {});
   const Failure failure =
       failure_of([] { static_cast<void>(ShardedListener::bind(Address::parse("203.0.113.1:80"), 2)); });
@@ -100,7 +101,7 @@ TEST_F(ShardedListenerTest, ErrorsNameTheAddress) {
 }
 
 TEST_F(ShardedListenerTest, WorkersServeAndDrain) {
-  const ShardedListener shared = ShardedListener::bind(Address::loopback_v4(0), 2);
+  ShardedListener shared = ShardedListener::bind(Address::loopback_v4(0), 2);
   Child parent([&] {
     return run_shards({.count = 2}, [&](Shard& shard) {
       net::serve(shared.listener(shard), [&](TcpStream stream) {
@@ -124,6 +125,70 @@ TEST_F(ShardedListenerTest, WorkersServeAndDrain) {
   });
   const Ended ended = parent.wait();
   EXPECT_TRUE(ended.with(0)) << describe(ended);
+}
+
+/// A supervisor and two workers that echo.
+Child serve_in_shards(ShardedListener& shared, const ShardOptions& options) {
+  return Child([&] {
+    set_log_level(LogLevel::warning);
+    return run_shards(options, [&](Shard& shard) { net::serve(shared.listener(shard), echo); });
+  });
+}
+
+// Not left in a queue that nobody empties, as long as others are served to the end.
+TEST_F(ShardedListenerTest, TheDrainRefusesNewClients) {
+  ShardedListener shared = ShardedListener::bind(Address::loopback_v4(0), 2);
+  Child parent = serve_in_shards(shared, {.count = 2, .on_drain = [&] { shared.close(); }});
+  const Address address = shared.local_address();
+  shared.close();
+  on_loop([&] {
+    std::vector<TcpStream> clients;
+    for (int i = 0; i < 16; ++i) {
+      clients.push_back(net::connect(address));
+      clients.back().set_timeout(20s);
+      EXPECT_EQ(ask(clients.back(), "served"), "served");
+    }
+    ::kill(parent.pid(), SIGTERM);
+    std::error_code error;
+    while (!error) {
+      TcpStream late = net::connect(address, error);
+      sleep_for(1ms);
+    }
+    EXPECT_TRUE(error == std::errc::connection_refused || error == std::errc::connection_reset) << error;
+    for (TcpStream& each : clients) EXPECT_EQ(ask(each, "still served"), "still served");
+  });
+  const Ended ended = parent.wait();
+  EXPECT_TRUE(ended.with(0)) << describe(ended);
+}
+
+TEST_F(ShardedListenerTest, APortThatIsTakenIsSharedOnlyWhenAsked) {
+  ShardedListener first = ShardedListener::bind(Address::loopback_v4(0), 2);
+  const Address address = first.local_address();
+  const Failure failure = failure_of([&] { static_cast<void>(ShardedListener::bind(address, 2)); });
+  EXPECT_EQ(failure.code, std::errc::address_in_use);
+  EXPECT_EQ(failure.text, "bind " + address.to_string() + ": Address already in use");
+  EXPECT_EQ(ShardedListener::bind(address, 2, {.reuse_port = true}).local_address(), address);
+  first.close();
+  first.close();
+  EXPECT_EQ(ShardedListener::bind(address, 2).local_address(), address);
+}
+
+// Nobody has to set any times for a client that never leaves to be no reason to kill.
+TEST(SlowShardedListener, IdleConnectionsOutlastTheDrainInOrder) {
+  ShardedListener shared = ShardedListener::bind(Address::loopback_v4(0), 2);
+  ShardOptions options;
+  options.count = 2;
+  options.on_drain = [&] { shared.close(); };
+  Child parent = serve_in_shards(shared, options);
+  run({.engine = EngineChoice::epoll}, [&] {
+    TcpStream idle = net::connect(shared.local_address());
+    EXPECT_EQ(ask(idle, "served"), "served");
+    ::kill(parent.pid(), SIGTERM);
+    EXPECT_FALSE(idle.read());
+  });
+  const Ended ended = parent.wait();
+  EXPECT_TRUE(ended.with(0)) << describe(ended);
+  EXPECT_EQ(ended.errors, "");
 }
 
 }  // namespace

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a server does all day long allocates nothing (but in a simulated network, which is made of memory).
 #include <malloc.h>
+#include <unistd.h>
 
 #include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
+#include <iterator>
 #include <new>
 #include <string>
 #include <system_error>
@@ -16,6 +19,7 @@
 #include <gtest/gtest.h>
 
 #include <bight/deadline.hpp>
+#include <bight/fd.hpp>
 #include <bight/fiber.hpp>
 #include <bight/scope.hpp>
 #include <bight/time.hpp>
@@ -26,9 +30,11 @@
 namespace {
 
 std::size_t allocations = 0;  // this program has one thread that allocates
+bool out_of_memory = false;
 
 void* counted(std::size_t size) {
   ++allocations;
+  if (out_of_memory) throw std::bad_alloc();
   if (void* memory = std::malloc(size)) return memory;
   throw std::bad_alloc();
 }
@@ -70,6 +76,38 @@ TEST(Allocation, IsCounted) {
                              delete made;
                            }),
             10U);
+}
+
+std::size_t open_descriptors() {
+  const std::filesystem::directory_iterator all("/proc/self/fd");
+  return static_cast<std::size_t>(std::distance(begin(all), end(all)));
+}
+
+// The loop keeps its notes of descriptors in blocks of 256, and makes one with the first descriptor that belongs there.
+TEST(Allocation, ADescriptorWithoutMemoryForItIsClosed) {
+  on_loop([] {
+    if (test::on_sim()) GTEST_SKIP() << "its descriptors are of its own, and made of memory";
+    test::LoopbackListener listener;
+    std::error_code error;
+    Socket client = Socket::open(AF_INET, SOCK_STREAM, 0, error);
+    std::vector<Fd> fillers;
+    for (int number = 0; number < 1'000;) fillers.emplace_back(number = ::dup(0));
+    client.connect(listener.name(), sizeof listener.address, error);
+    ASSERT_FALSE(error) << error;
+    const std::size_t before = open_descriptors();
+    std::error_code opening;
+    std::error_code accepting;
+    out_of_memory = true;
+    const Socket opened = Socket::open(AF_INET, SOCK_STREAM, 0, opening);
+    const Socket accepted = listener.socket.accept(accepting);
+    out_of_memory = false;
+    EXPECT_EQ(opening, std::errc::not_enough_memory);
+    EXPECT_EQ(accepting, std::errc::not_enough_memory);
+    EXPECT_FALSE(opened || accepted);
+    EXPECT_EQ(open_descriptors(), before);
+    EXPECT_TRUE(Socket::open(AF_INET, SOCK_STREAM, 0, opening)) << "and the next one is fine";
+    EXPECT_FALSE(opening);
+  });
 }
 
 TEST(Allocation, NoneForYields) {

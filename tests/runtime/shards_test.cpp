@@ -2,12 +2,14 @@
 // The supervisor runs in a forked child; its workers tell what they do through a pipe.
 #include <bight/shards.hpp>
 
+#include <dlfcn.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -27,6 +29,24 @@
 #include <bight/time.hpp>
 
 #include "child.hpp"
+
+namespace {
+
+// Of the forks to come, the first so many go well, and the next so many fail.
+int forks_well = 0;
+int forks_failing = 0;
+
+}  // namespace
+
+extern "C" pid_t fork() noexcept {
+  if (forks_failing > 0 && forks_well-- <= 0) {
+    --forks_failing;
+    errno = EAGAIN;
+    return -1;
+  }
+  static const auto real = reinterpret_cast<pid_t (*)()>(::dlsym(RTLD_NEXT, "fork"));
+  return real();
+}
 
 namespace bight {
 namespace {
@@ -275,9 +295,136 @@ TEST(Shards, TheBackOffGrowsToItsLimit) {
   EXPECT_FALSE(ended.says("it is replaced in 16 ms")) << describe(ended);
 }
 
+/// Supervises one or two shards, of whose forks some fail. Not for longer than 30 s.
+Child supervise_with_failing_forks(const ShardOptions& options, int well, int failing,
+                                   const std::function<void(Shard&)>& main) {
+  return Child([&] {
+    set_log_level(LogLevel::warning);
+    ::alarm(30);
+    forks_well = well;
+    forks_failing = failing;
+    return run_shards(options, main);
+  });
+}
+
+// How long the last worker lived says nothing about one that could not be started.
+TEST(Shards, ForksThatFailAreCrashesInARow) {
+  ShardOptions options = two_shards();
+  options.count = 1;
+  options.healthy_after = 1ms;
+  options.crashes_max = 4;
+  const auto ended = supervise_with_failing_forks(options, 1, 1000, [](Shard&) {
+                       sleep_for(20ms);
+                       ::raise(SIGKILL);
+                     }).wait();
+  EXPECT_TRUE(ended.with(1)) << describe(ended);
+  EXPECT_TRUE(ended.says("start shard 0: fork: Resource temporarily unavailable; it is replaced in 4 ms"))
+      << describe(ended);
+  EXPECT_TRUE(ended.says("the 4th time in a row: giving up")) << describe(ended);
+}
+
+// The shard that can not be started any more ends it all; another one whose turn it is at the same time stays away.
+TEST(Shards, NoneIsStartedAfterTheEnd) {
+  ShardOptions options = two_shards();
+  options.crashes_max = 2;
+  options.drain = 1h;
+  std::array<int, 2> flags{};
+  ASSERT_EQ(::pipe(flags.data()), 0);
+  ASSERT_EQ(::write(flags[1], "12", 2), 2);
+  ::close(flags[1]);
+  const auto ended = supervise_with_failing_forks(options, 2, 1, [&](Shard&) {
+                       char flag = 0;
+                       if (::read(flags[0], &flag, 1) == 1) ::raise(SIGKILL);  // the first two
+                       wait_for_stop();
+                     }).wait();
+  ::close(flags[0]);
+  EXPECT_TRUE(ended.with(1)) << describe(ended);
+  EXPECT_TRUE(ended.says("giving up")) << describe(ended);
+}
+
+// Ignored signals are inherited across exec(2), and some parents ignore SIGCHLD.
+TEST(Shards, EndsAreSeenThoughSigchldWasIgnored) {
+  Reports reports;
+  Child child([&] {
+    set_log_level(LogLevel::warning);
+    ::alarm(30);
+    ::signal(SIGCHLD, SIG_IGN);
+    ShardOptions options = two_shards();
+    options.crashes_max = 2;
+    options.count = 1;
+    const int status = run_shards(options, [&](Shard& shard) {
+      struct sigaction action {};
+      ::sigaction(SIGCHLD, nullptr, &action);
+      reports.tell(action.sa_handler == SIG_IGN ? "ignores" : "notices", shard.index());
+      ::raise(SIGKILL);
+    });
+    return ::signal(SIGCHLD, SIG_DFL) == SIG_IGN ? status : 9;
+  });
+  reports.close_write_end();
+  reports.expect("ignores");
+  reports.expect("ignores");
+  const auto ended = child.wait();
+  EXPECT_TRUE(ended.with(1)) << describe(ended);
+}
+
+TEST(Shards, TheParentHearsOfTheDrainFirst) {
+  Reports reports;
+  ShardOptions options = two_shards();
+  options.on_drain = [&] { reports.tell("closing", 0); };
+  Child child([&] {
+    set_log_level(LogLevel::warning);
+    return run_shards(options, [&](Shard& shard) { serve_until_stop(shard, reports); });
+  });
+  reports.close_write_end();
+  reports.expect("began");
+  reports.expect("began");
+  ::kill(child.pid(), SIGTERM);
+  EXPECT_EQ(reports.expect("closing").pid, child.pid());
+  reports.expect("drained");
+  reports.expect("drained");
+  reports.expect("end");
+  const auto ended = child.wait();
+  EXPECT_TRUE(ended.with(0)) << describe(ended);
+}
+
+TEST(Shards, WorkersAreToldThoughTheParentsPartFails) {
+  ShardOptions options = two_shards();
+  options.on_drain = [] { throw std::runtime_error("no"); };
+  Supervised supervised(options, serve_until_stop);
+  supervised.reports.expect("began");
+  supervised.reports.expect("began");
+  ::kill(supervised.child.pid(), SIGTERM);
+  supervised.reports.expect("drained");
+  supervised.reports.expect("drained");
+  const auto ended = supervised.child.wait();
+  EXPECT_TRUE(ended.with(1)) << describe(ended);
+  EXPECT_TRUE(ended.says("on_drain failed: std::runtime_error: no")) << describe(ended);
+}
+
+// Draining to the last takes as long as there is, and a moment more to leave.
+TEST(Shards, OnesThatUseAllOfTheirTimeAreNotKilled) {
+  ShardOptions options = two_shards();
+  options.drain = 50ms;
+  options.kill_after = 10s;
+  Supervised supervised(options, [](Shard& shard, const Reports& reports) {
+    reports.tell("began", shard.index());
+    wait_for_stop();
+    sleep_for(shard.drain() + 20ms);
+    reports.tell("drained", shard.index());
+  });
+  supervised.reports.expect("began");
+  supervised.reports.expect("began");
+  ::kill(supervised.child.pid(), SIGTERM);
+  supervised.reports.expect("drained");
+  supervised.reports.expect("drained");
+  const auto ended = supervised.child.wait();
+  EXPECT_TRUE(ended.with(0)) << describe(ended);
+}
+
 TEST(Shards, OnesThatDoNotDrainInTimeAreKilled) {
   ShardOptions options = two_shards();
   options.drain = 50ms;
+  options.kill_after = 50ms;
   Supervised supervised(options, [](Shard& shard, const Reports& reports) {
     EXPECT_EQ(shard.drain(), 50ms);
     reports.tell("began", shard.index());

@@ -276,6 +276,31 @@ TEST(Socket, WriteTimeoutsAreWithoutProgress) {
   });
 }
 
+TEST(Socket, AWaitToReadCanBeMadeToExpire) {
+  on_loop([] {
+    auto [client, server] = connect_pair();
+    client.expire_read();  // nobody reads
+    Scope scope;
+    for (int i = 0; i < 3; ++i) {
+      std::error_code error;
+      auto reader = scope.spawn([&, &client = client] { return read_text(client, error); });
+      yield();
+      client.expire_read();
+      client.expire_read();
+      EXPECT_EQ(reader.get(), "");
+      EXPECT_EQ(error, std::errc::timed_out);
+    }
+    // It says nothing about the next one.
+    std::error_code error;
+    auto reader = scope.spawn([&, &client = client] { return read_text(client, error); });
+    yield();
+    server.write_all(bytes_of("data"), error);
+    EXPECT_EQ(reader.get(), "data");
+    client.close();
+    client.expire_read();
+  });
+}
+
 TEST(Socket, AcceptAndConnectTimeouts) {
   on_loop([] {
     LoopbackListener listener;

@@ -6,8 +6,6 @@
 #include <string>
 #include <utility>
 
-#include <sys/socket.h>
-
 #include <bight/error.hpp>
 #include <bight/fiber.hpp>
 #include <bight/run.hpp>
@@ -20,6 +18,12 @@ constexpr std::size_t kInlineBodyMax = 16 * 1024;
 
 // Once this part of a body has come, all of its memory is taken in one go. Not before: a length is quickly claimed.
 constexpr std::size_t kBelievedFrom = 32;
+
+// A look at what is there. However busy the machine, the loop asks the engine before it looks for timers due.
+constexpr Duration kLook = std::chrono::milliseconds(1);
+
+// After the stop: who has connected and asked for nothing yet has been on the way, and took being let in for a promise.
+constexpr Duration kFirstRequestPatience = std::chrono::milliseconds(500);
 
 // After so many requests that came in one go others get their turn; handlers that do not wait could go on for long.
 constexpr unsigned kRequestsInARow = 64;
@@ -59,23 +63,27 @@ ServerState::ServerState(const Handler& to_call, const ServerOptions& how)
 void ServerState::link(Connection& connection) noexcept {
   connection.next_ = std::exchange(first, &connection);
   if (connection.next_ != nullptr) connection.next_->previous_ = &connection;
-  ++open;
 }
 
 void ServerState::unlink(Connection& connection) noexcept {
   (connection.previous_ != nullptr ? connection.previous_->next_ : first) = connection.next_;
   if (connection.next_ != nullptr) connection.next_->previous_ = connection.previous_;
-  --open;
 }
 
 void ServerState::stop() noexcept {
   stopping = true;
   for (Connection* connection = first; connection != nullptr; connection = connection->next_) {
-    if (!connection->waiting_) continue;
-    // It reads the end of the stream now, or a request that is there already; closing would throw that away.
-    std::error_code error;
-    connection->stream_.socket().shutdown(SHUT_RD, error);
+    if (connection->waiting_) connection->stream_.socket().expire_read();
   }
+}
+
+// --- Sending ---------------------------------------------------------------------------------------------------------
+
+template <class Data>
+void Connection::send(const Data& data, std::error_code& error) {
+  stream_.write_all(data, error);
+  // After a mere close, the system would go on offering what this client does not take.
+  if (error == std::errc::timed_out) stream_.reset();
 }
 
 // --- Conversation ----------------------------------------------------------------------------------------------------
@@ -87,9 +95,6 @@ class Connection::Conversation {
       : connection_(connection), server_(connection.server_), exchange_(exchange), chunk_(chunk) {}
   Conversation(const Conversation&) = delete;
   Conversation& operator=(const Conversation&) = delete;
-  ~Conversation() {
-    if (timeout_changed_) connection_.stream_.set_read_timeout(server_.options.idle_timeout);
-  }
 
   Next run();
 
@@ -112,6 +117,11 @@ class Connection::Conversation {
     if (!exchange_.held.empty()) return std::span<char>(exchange_.held).subspan(taken_);
     return std::span<char>(reinterpret_cast<char*>(chunk_.data()), chunk_.size()).subspan(taken_);
   }
+  /// Whether nothing has come of the next request but the empty line that old clients send behind a body.
+  [[nodiscard]] bool idle() noexcept {
+    const std::span<char> bytes = unread();
+    return std::string_view("\r\n").starts_with({bytes.data(), bytes.size()});
+  }
 
   Connection& connection_;
   ServerState& server_;
@@ -120,7 +130,6 @@ class Connection::Conversation {
   std::size_t taken_ = 0;  // of that, by requests that are done
   TimePoint deadline_{};   // of the part of the request that is waited for
   Waiting waiting_ = Waiting::no;
-  bool timeout_changed_ = false;
   std::error_code error_;  // of the stream
 };
 
@@ -153,6 +162,7 @@ unsigned Connection::Conversation::receive() {
       case Parser::Progress::incomplete: break;
     }
     if (read_more()) continue;
+    if (idle()) return kGone;
     // What has come is no request and never will be; but whoever is still there can be told.
     if (error_ && error_ != std::errc::timed_out) return kGone;
     const unsigned status = error_ ? 408 : 400;
@@ -165,15 +175,16 @@ unsigned Connection::Conversation::receive() {
 bool Connection::Conversation::read_more() {
   hold();
   flush();  // the client may wait for these answers before it sends the rest
-  net::TcpStream& stream = connection_.stream_;
-  if (!error_ && exchange_.parser.take_expectation()) stream.write_all("HTTP/1.1 100 Continue\r\n\r\n", error_);
+  if (!error_ && exchange_.parser.take_expectation()) {
+    connection_.send(std::string_view("HTTP/1.1 100 Continue\r\n\r\n"), error_);
+  }
   if (error_) {
     // A client that does not take its answers is not one whose request is late.
     if (error_ == std::errc::timed_out) error_ = std::make_error_code(std::errc::connection_aborted);
     return false;
   }
-  if (!set_timeout()) return false;
-  const Chunk more = stream.read(error_);
+  if (!idle() && !set_timeout()) return false;
+  const Chunk more = idle() ? connection_.wait_for_request() : connection_.stream_.read(error_);
   const auto* begin = reinterpret_cast<const char*>(more.data());
   exchange_.held.insert(exchange_.held.end(), begin, begin + more.size());
   return !more.empty();
@@ -209,7 +220,6 @@ bool Connection::Conversation::set_timeout() {
     error_ = std::make_error_code(std::errc::timed_out);
     return false;
   }
-  timeout_changed_ = true;
   connection_.stream_.set_read_timeout(deadline_ == TimePoint::max() ? Duration::zero() : deadline_ - time);
   return true;
 }
@@ -256,7 +266,7 @@ void Connection::Conversation::respond(const AnswerFacts& facts, const Response&
   const std::string_view rest = server_.writer.append(out, response, facts, kInlineBodyMax);
   if (!rest.empty()) {
     const std::span<const std::byte> pieces[] = {out.bytes(), std::as_bytes(std::span(rest))};
-    connection_.stream_.write_all(pieces, error_);
+    connection_.send(std::span<const std::span<const std::byte>>(pieces), error_);
     out.clear();
   } else if (out.size() >= server_.options.pipeline_bytes_max) {
     flush();
@@ -266,7 +276,7 @@ void Connection::Conversation::respond(const AnswerFacts& facts, const Response&
 void Connection::Conversation::flush() {
   Output& out = exchange_.out;
   if (out.empty() || error_) return;
-  connection_.stream_.write_all(out.bytes(), error_);
+  connection_.send(out.bytes(), error_);
   out.clear();
 }
 
@@ -275,25 +285,36 @@ void Connection::Conversation::flush() {
 Connection::Connection(ServerState& server, net::TcpStream stream) noexcept
     : server_(server), stream_(std::move(stream)) {
   server_.link(*this);
-  stream_.set_read_timeout(server_.options.idle_timeout);
   stream_.set_write_timeout(server_.options.write_timeout);
 }
 
 Connection::~Connection() { server_.unlink(*this); }
 
 void Connection::run() {
+  const Place place(server_);
   Next next = Next::go_on;
   while (next == Next::go_on) {
-    std::error_code error;
-    if (server_.stopping) stream_.socket().shutdown(SHUT_RD, error);
-    waiting_ = true;
-    Chunk chunk = stream_.read(error);
-    waiting_ = false;
+    Chunk chunk = wait_for_request();
     if (chunk.empty()) return;  // the end, an error, or silence for too long: the client is owed nothing
     next = converse(chunk);
   }
   if (next == Next::linger) linger();
   if (failure_) std::rethrow_exception(failure_);
+}
+
+// How the next request begins; empty: there is none.
+Chunk Connection::wait_for_request() {
+  std::error_code error;
+  if (!server_.stopping) {
+    stream_.set_read_timeout(server_.options.idle_timeout);
+    waiting_ = true;
+    Chunk chunk = stream_.read(error);
+    waiting_ = false;
+    if (error != std::errc::timed_out || !server_.stopping) return chunk;
+  }
+  // To close on a request that is there already would be to reset the client.
+  stream_.set_read_timeout(requests_ == 0 ? kFirstRequestPatience : kLook);
+  return stream_.read(error);
 }
 
 // Apart from run(), so that nothing of this is on the stack of a connection that waits.
@@ -310,7 +331,7 @@ void Connection::shed() {
   facts.close = true;
   server_.writer.append(out, response, facts, kInlineBodyMax);
   std::error_code error;
-  stream_.write_all(out.bytes(), error);
+  send(out.bytes(), error);
   if (!error) linger();
 }
 

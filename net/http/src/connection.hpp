@@ -26,7 +26,8 @@ struct ServerState {
 
   void link(Connection& connection) noexcept;
   void unlink(Connection& connection) noexcept;
-  /// Has no connection wait for another request, and tells clients so.
+  /// Has no connection wait for another request, but for what is on its way. Requests that have begun are read and
+  /// answered as ever, and clients told that there can be no others.
   void stop() noexcept;
 
   const Handler& handler;
@@ -35,7 +36,7 @@ struct ServerState {
   ExchangePool exchanges;
   AnswerWriter writer;
   Connection* first = nullptr;
-  std::size_t open = 0;
+  std::size_t admitted = 0;  // of connections_max; those that are turned away do not count
   bool stopping = false;
 };
 
@@ -61,8 +62,20 @@ class Connection {
 
   class Conversation;
 
+  /// One of connections_max.
+  struct Place {
+    explicit Place(ServerState& of) noexcept : server(of) { ++server.admitted; }
+    ~Place() { --server.admitted; }
+    Place(const Place&) = delete;
+    Place& operator=(const Place&) = delete;
+    ServerState& server;
+  };
+
+  Chunk wait_for_request();
   Next converse(Chunk& chunk);
   void linger();
+  template <class Data>
+  void send(const Data& data, std::error_code& error);
 
   ServerState& server_;
   net::TcpStream stream_;

@@ -230,8 +230,7 @@ unsigned Parser::check_framing() noexcept {
   const bool http_1_0 = request_.version_minor_ == 0;
   if (facts_.hosts == 0 && !http_1_0) return 400;
   if (request_.target().front() != '/') {
-    const auto authority = authority_of(request_.target());
-    if (authority && facts_.hosts != 0 && !equal_names(*authority, request_.headers_.get("host"))) return 400;
+    if (facts_.hosts != 0 && !agrees_with_target(request_.headers_.get("host"), request_.target())) return 400;
   }
   if (facts_.codings != 0 && (facts_.lengths != 0 || http_1_0)) return 400;
   if (facts_.other_coding) return 501;

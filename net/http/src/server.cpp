@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <bight/http/server.hpp>
 
+#include <algorithm>
+#include <cstdint>
 #include <utility>
 
 #include <bight/check.hpp>
-#include <bight/scope.hpp>
-#include <bight/stop.hpp>
 
 #include "connection.hpp"
 
@@ -20,16 +20,15 @@ ServerStats run_server(Listener&& listener, const Handler& handler, const Server
   constexpr std::size_t sane = std::size_t{1} << 30;
   BIGHT_CHECK(options.limits.target_bytes_max < sane && options.limits.header_bytes_max < sane,
               "a head of a gigabyte is no limit; the parser counts on less");
+  constexpr std::uint64_t all_max = UINT32_MAX - (1U << 20U);  // beside this, a request has a few bytes, and what was
+                                                               // read with it
+  const std::uint64_t heads = options.limits.target_bytes_max + options.limits.header_bytes_max;
+  BIGHT_CHECK(options.limits.body_bytes_max <= all_max - heads,
+              "places in a request are 32 bits wide, so its limits must add up to less than 4 GiB");
   detail::ServerState server(handler, options);
-  Scope scope;
-  const auto watcher = scope.spawn({.name = "http: wait for the stop"}, [&server] {
-    wait_for_stop();
-    server.stop();
-  });
-
   const auto serve_one = [&server](net::TcpStream stream) {
     detail::Connection connection(server, std::move(stream));
-    if (server.open <= server.options.connections_max) {
+    if (server.admitted < server.options.connections_max) {
       connection.run();
     } else {
       ++server.stats.shed;
@@ -37,13 +36,11 @@ ServerStats run_server(Listener&& listener, const Handler& handler, const Server
     }
   };
   net::ServeOptions how;
-  how.connections_max = options.connections_max + kShedMax;
+  how.connections_max = options.connections_max + std::min(kShedMax, SIZE_MAX - options.connections_max);
   how.drain = options.drain;
   how.stack_size = options.stack_size;
+  how.on_drain = [&server] { server.stop(); };
   server.stats.connections = net::serve(std::forward<Listener>(listener), serve_one, how).accepted;
-
-  watcher.cancel();
-  scope.join();
   return server.stats;
 }
 

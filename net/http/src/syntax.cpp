@@ -79,7 +79,7 @@ Method method_of(std::string_view name) noexcept {
 bool is_target(std::string_view target, Method method) noexcept {
   if (target.empty()) return false;
   for (const char c : target) {
-    if (c <= ' ' || c == 0x7f || c == '#') return false;  // what is above 0x7f is negative
+    if (c <= ' ' || static_cast<unsigned char>(c) >= 0x7f || c == '#') return false;
   }
   if (target.front() == '/') return true;
   if (target == "*") return method == Method::options;
@@ -141,6 +141,18 @@ std::optional<std::string_view> authority_of(std::string_view target) noexcept {
     return target.substr(0, target.find_first_of("/?"));
   }
   return std::nullopt;
+}
+
+bool agrees_with_target(std::string_view host, std::string_view target) noexcept {
+  const auto authority = authority_of(target);
+  if (!authority) return true;
+  constexpr std::string_view plain = "http://";
+  const std::string_view port = equal_names(target.substr(0, plain.size()), plain) ? ":80" : ":443";
+  const auto without_port = [port](std::string_view text) {
+    if (text.ends_with(port)) return text.substr(0, text.size() - port.size());
+    return text.ends_with(':') ? text.substr(0, text.size() - 1) : text;
+  };
+  return equal_names(without_port(*authority), without_port(host));
 }
 
 unsigned parse_request_line(std::string_view line, RequestLine& out) noexcept {

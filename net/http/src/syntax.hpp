@@ -26,6 +26,9 @@ namespace bight::http::detail {
 [[nodiscard]] bool is_host(std::string_view text) noexcept;
 /// The host and port of "http://host:port/path"; nothing when the target is not of that form.
 [[nodiscard]] std::optional<std::string_view> authority_of(std::string_view target) noexcept;
+/// Whether a Host header says the same as a target in absolute-form, if it is one; the scheme's own port may be left
+/// out.
+[[nodiscard]] bool agrees_with_target(std::string_view host, std::string_view target) noexcept;
 
 struct RequestLine {
   Method method = Method::get;

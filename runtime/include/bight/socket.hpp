@@ -22,7 +22,9 @@ struct FdState;
 /// Knows no address family; net/ builds TCP on it. The lowest layer, so it has the std::error_code forms only; they
 /// never throw. Every one of them that waits reports operation_canceled when the fiber was cancelled (also when it
 /// would not have had to wait), timed_out when the socket's timeout passed, bad_file_descriptor when the socket was
-/// closed meanwhile. Data that was moved before is never dropped: it is reported as success, and the next call fails.
+/// closed meanwhile. Out of memory for what the loop keeps of each descriptor is not_enough_memory, and the new
+/// connection or socket is closed. Data that was moved before is never dropped: it is reported as success, and the next
+/// call fails.
 ///
 /// Move-only, owns the descriptor. Belongs to the loop it was made on. One fiber may read while another writes, but two
 /// that read (or two that write) at a time are refused with device_or_resource_busy. A Socket may be closed, moved or
@@ -88,6 +90,9 @@ class Socket {
   /// without progress.
   void set_read_timeout(Duration limit) noexcept;
   void set_write_timeout(Duration limit) noexcept;
+  /// Has the read (or accept) that a fiber waits in now end at once, as if its timeout had passed: with timed_out,
+  /// unless data came first. Without one, nothing. Does not wait.
+  void expire_read() noexcept;
   [[nodiscard]] Duration read_timeout() const noexcept;
   [[nodiscard]] Duration write_timeout() const noexcept;
 

@@ -19,6 +19,8 @@
 #include <utility>
 #include <vector>
 
+#include <sys/types.h>
+
 #include <bight/chunk.hpp>
 #include <bight/fd.hpp>
 #include <bight/net/address.hpp>
@@ -143,7 +145,9 @@ class TcpListener {
   [[nodiscard]] Address local_address() const;
   [[nodiscard]] Address local_address(std::error_code& error) const noexcept;
   void set_timeout(Duration limit) noexcept;  ///< for each accept()
+  [[nodiscard]] int backlog() const noexcept { return options_.backlog; }
   [[nodiscard]] bool is_open() const noexcept { return static_cast<bool>(socket_); }
+  [[nodiscard]] Socket& socket() noexcept { return socket_; }
 
  private:
   TcpListener(Socket socket, const ListenOptions& options) noexcept;
@@ -159,27 +163,43 @@ class TcpListener {
 };
 
 /// Listening sockets for run_shards, one per shard, on one address with SO_REUSEPORT. Made in the parent, which keeps
-/// them all open: what is queued on a crashed worker's socket waits for its replacement.
+/// them all open, so that what is queued on a crashed worker's socket waits for its replacement; until the drain, when
+/// it has to close them (ShardOptions::on_drain), for a queue that nobody empties is one that clients hang in.
+///
+///     auto sockets = net::ShardedListener::bind(address, count);
+///     return run_shards({.count = count, .on_drain = [&] { sockets.close(); }},
+///                       [&](Shard& shard) { net::serve(sockets.listener(shard), handler); });
 class ShardedListener {
  public:
-  /// Port 0: one free port, the same for all. Throws.
+  /// Port 0: one free port, the same for all. Another port must not be in use, by other processes' shards either,
+  /// unless options.reuse_port says that sharing it with them is meant (to replace them without a gap, say). Throws.
   [[nodiscard]] static ShardedListener bind(const Address& address, std::size_t count,
                                             const ListenOptions& options = {});
 
   [[nodiscard]] Address local_address() const noexcept { return address_; }
-  /// The listener of the calling worker: a duplicate, so the socket goes on listening when it is closed.
-  [[nodiscard]] TcpListener listener(const Shard& shard) const;
+  /// The listener of a shard. In a process forked since bind(), that is, the worker: the socket itself, while what the
+  /// process has of the others is closed. So it can be had once, and when it is closed and the parent has closed its
+  /// own, nobody can connect to it any more. Where bind() was called: a duplicate, so the socket goes on listening when
+  /// it is closed. Throws.
+  [[nodiscard]] TcpListener listener(const Shard& shard);
+  /// Closes what this process has of them. Harmless when repeated. Workers' listeners stay as they are.
+  void close() noexcept { sockets_.clear(); }
 
  private:
   Address address_;
   ListenOptions options_;
   std::vector<Fd> sockets_;
+  ::pid_t owner_ = 0;  // where bind() was called
 };
 
 struct ServeOptions {
   std::size_t connections_max = 1'000'000;    ///< beyond this, no more are accepted until one ends
-  Duration drain = std::chrono::seconds(10);  ///< from the stop request to the cancelling of what still runs
+  Duration drain = std::chrono::seconds(10);  ///< from the stop request to the cancelling of what still runs; zero: at
+                                              ///< once
   std::size_t stack_size = 0;                 ///< of the handlers' fibers; 0: the loop's default
+  /// Called once when accepting has ended, for whatever reason, and the drain begins: time to tell handlers that wait
+  /// for nothing in particular. Not when the caller is cancelled. Must not wait.
+  std::function<void()> on_drain{};
 };
 
 struct ServeStats {
@@ -192,7 +212,8 @@ struct ServeStats {
 /// cancelled. When the caller is cancelled, the handlers are, too, at once. Returns (or throws) when all have ended.
 ///
 /// The listener stays open, so who connects during the drain and later is kept waiting for the next serve(), unless it
-/// was passed as an rvalue: then it is closed before the drain, and they are refused.
+/// was passed as an rvalue: then, at a stop, those whom the system has let in already are accepted, too (as long as
+/// there is room for them), and it is closed before the drain, so that later ones are refused.
 ///
 /// A handler's std::system_error of a broken connection (reset, aborted, timed out, broken pipe, not connected) ends
 /// that connection alone, silently; any other exception is reported like a detached fiber's and ends that connection

@@ -22,12 +22,12 @@ struct Limits {
   std::size_t target_bytes_max = 8 * 1024;                 ///< 414
   std::size_t header_bytes_max = 16 * 1024;                ///< header lines and trailers together; 431
   std::size_t header_count_max = 100;                      ///< header lines and trailers together; 431
-  std::size_t body_bytes_max = 1024 * 1024;                ///< 413
+  std::size_t body_bytes_max = 1024 * 1024;                ///< 413; with target and headers less than 4 GiB
   std::size_t chunk_extension_bytes_max = 256;             ///< of one chunk; 400
   std::size_t chunk_extension_bytes_total_max = 8 * 1024;  ///< of one request; 400
 };
 
-/// Times of zero mean: without limit.
+/// Times of zero mean: without limit; but for linger_timeout and drain.
 struct ServerOptions {
   Limits limits{};
 
@@ -41,11 +41,13 @@ struct ServerOptions {
   std::size_t pipeline_bytes_max = 64 * 1024;  ///< answers to pipelined requests, gathered before they are sent off
 
   /// A connection that is closed while its client still sends may take the answer with it. So the server ends its side,
-  /// and reads and forgets what comes, until the client ends, but for no longer and no more than this.
+  /// and reads and forgets what comes, until the client ends, but for no longer and no more than this. Zero: it closes
+  /// at once.
   Duration linger_timeout = std::chrono::seconds(2);
   std::size_t linger_bytes_max = 64 * 1024 * 1024;
 
-  Duration drain = std::chrono::seconds(10);  ///< from the stop request to the cancelling of what still runs
+  Duration drain = std::chrono::seconds(10);  ///< from the stop request to the cancelling of what still runs; zero: at
+                                              ///< once
   std::size_t stack_size = 0;                 ///< of the connections' fibers; 0: the loop's default
   std::string server_name = "bight";          ///< the Server header; empty: none
 };
@@ -63,15 +65,22 @@ struct ServerStats {
 /// connection.
 using Handler = std::function<Response(Request&)>;
 
-/// Serves every connection that comes, until a stop is requested (stop.hpp), the listener is closed or the caller is
-/// cancelled. On a stop, idle connections are closed at once; requests under way are answered, with `Connection:
-/// close`, and get `drain` to end.
+/// Serves every connection that comes, until a stop is requested (stop.hpp), the listener is closed, accepting fails
+/// for good, or the caller is cancelled. Unless the caller is cancelled, which ends everything at once, requests that
+/// have begun are read to their end and answered then, with `Connection: close`, and get `drain` for that; idle
+/// connections are closed, those that have not asked for anything yet after half a second.
 ///
 /// Answers to pipelined requests that arrived together leave in one write, in order. A request that breaks the rules of
 /// RFC 9112 or a limit is answered with an error (400, 408, 413, 414, 417, 431, 501, 505) and ends the connection, for
 /// what follows it can not be trusted to be a request.
 ///
-/// A listener that is handed over is closed at the stop, so that clients are refused rather than left waiting.
+/// A request in absolute-form ("GET http://example.com/ HTTP/1.1") is to have a Host of the same name, in whatever
+/// case, and the same port, which may be left out where it is the scheme's own; nothing is decoded for that. It is
+/// served whatever host it names, as with Host alone, and https is taken as it comes: what is ours is for the handler
+/// to say.
+///
+/// A listener that is handed over is closed at the stop, when those whom the system has let in already have been
+/// accepted, so that later clients are refused rather than left waiting.
 ServerStats serve(net::TcpListener& listener, const Handler& handler, const ServerOptions& options = {});
 ServerStats serve(net::TcpListener&& listener, const Handler& handler, const ServerOptions& options = {});
 
