@@ -37,14 +37,6 @@ constexpr bool reads(OpKind kind) noexcept {
 
 constexpr bool would_block(int error) noexcept { return error == EAGAIN || error == EWOULDBLOCK; }
 
-/// 0, or -EAGAIN: what poll(2) has to say at once. The flags only tell when trying is in vain, not when it is not.
-int is_ready(int fd, short events) noexcept {
-  pollfd poll{fd, events, 0};
-  const int count = ::poll(&poll, 1, 0);
-  if (count < 0) return errno == EINTR ? -EAGAIN : -errno;
-  return count > 0 ? 0 : -EAGAIN;
-}
-
 /// Readiness from an edge-triggered epoll set, the transfers by plain system calls. A descriptor is registered when
 /// something first has to wait for it, and never touched again: no epoll_ctl(2) per operation. What an edge said is
 /// kept in flags until a call finds it used up: a read that returns less than it was given room for has emptied the
@@ -132,6 +124,11 @@ bool EpollEngine::attempt_read(Op& op, FdState& state) noexcept {
     case OpKind::recv: return receive(op, state, op.data, op.size);
     case OpKind::recv_lent: return receive_lent(op, state);
     case OpKind::accept:
+      // An accept4 in vain costs nearly as much as one that is not: it makes the socket first.
+      if (op.phase == 0 && is_ready(op.fd, POLLIN) == -EAGAIN) {
+        op.result = -EAGAIN;
+        break;
+      }
       do op.result = ::accept4(op.fd, nullptr, nullptr, SOCK_CLOEXEC);
       while (op.result < 0 && errno == EINTR);
       if (op.result < 0) op.result = -errno;
@@ -306,6 +303,7 @@ void EpollEngine::on_event(const epoll_event& event, OpList& finished) noexcept 
 void EpollEngine::release(Op* op, OpList& finished) noexcept {
   if (op == nullptr || op->state != Op::State::started || op->cancelled) return;
   --waiting_;
+  op->phase = 1;  // announced
   op->state = Op::State::done;
   op->result = -EAGAIN;
   finished.push(*op);

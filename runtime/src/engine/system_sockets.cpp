@@ -2,6 +2,7 @@
 #include "engine/system_sockets.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,6 +13,13 @@ namespace {
 int outcome(int returned) noexcept { return returned < 0 ? -errno : returned; }
 
 }  // namespace
+
+int is_ready(int fd, short events) noexcept {
+  pollfd poll{fd, events, 0};
+  const int count = ::poll(&poll, 1, 0);
+  if (count < 0) return errno == EINTR ? -EAGAIN : -errno;
+  return count > 0 ? 0 : -EAGAIN;
+}
 
 int SystemSockets::socket(int domain, int type, int protocol) noexcept {
   return outcome(::socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));

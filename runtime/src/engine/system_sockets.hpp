@@ -20,4 +20,7 @@ class SystemSockets final : public SocketCalls {
   int peer_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept override;
 };
 
+/// What poll(2) has to say at once: 0, -EAGAIN, or -errno.
+[[nodiscard]] int is_ready(int fd, short events) noexcept;
+
 }  // namespace bight::detail
