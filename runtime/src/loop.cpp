@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <string>
 #include <utility>
 
@@ -49,11 +50,11 @@ Loop::~Loop() {
   current_ = nullptr;
 }
 
-Loop& Loop::require() noexcept {
-  BIGHT_CHECK(current_ != nullptr,
+void Loop::refuse_without_loop() noexcept {
+  BIGHT_CHECK(false,
               "there is no loop on this thread: call this inside run(), on its thread (and never in a child forked "
               "from inside it)");
-  return *current_;
+  std::abort();
 }
 
 FiberControl& Loop::require_fiber() const noexcept {

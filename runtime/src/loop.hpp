@@ -69,7 +69,11 @@ class Loop {
   /// The calling thread's loop, or null.
   [[nodiscard]] static Loop* current() noexcept { return current_; }
   /// The calling thread's loop; aborts with a sentence when there is none.
-  [[nodiscard]] static Loop& require() noexcept;
+  [[nodiscard]] static Loop& require() noexcept {
+    if (current_ == nullptr) [[unlikely]]
+      refuse_without_loop();
+    return *current_;
+  }
 
   /// Runs `main` and everything it leads to.
   int run(void (*main)(void*), void* argument);
@@ -152,6 +156,7 @@ class Loop {
   [[nodiscard]] FiberControl* next_in_slice() noexcept;
   [[nodiscard]] bool extend_slice() noexcept;
   void switch_from(FiberControl& fiber) noexcept;
+  [[noreturn]] static void refuse_without_loop() noexcept;
   void look_at_main() noexcept;
   void run_callbacks() noexcept;
   void run_callback(Callback& callback) noexcept;

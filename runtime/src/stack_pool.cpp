@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -47,19 +46,9 @@ StackPool::~StackPool() {
   for (const Slab& slab : slabs_) ::munmap(slab.memory, slab.bytes);
 }
 
-std::size_t StackPool::class_for(std::size_t size) {
-  if (size > bytes_of(kClasses - 1)) {
-    throw_no_stack(
-        EINVAL, std::to_string(size) + " bytes asked for, " + std::to_string(bytes_of(kClasses - 1)) + " is the most");
-  }
-  const std::size_t rounded = std::max(std::bit_ceil(size), kSmallest);
-  return static_cast<std::size_t>(std::countr_zero(rounded / kSmallest));
-}
-
-StackPool::Stack StackPool::describe(std::size_t size_class, std::uint32_t index) const noexcept {
-  std::byte* base = classes_[size_class].bases[index];
-  return {base + kPage, base + bytes_of(size_class) - (index % kColours) * kColourStep,
-          static_cast<std::uint32_t>(size_class), index};
+void StackPool::refuse(std::size_t size) {
+  throw_no_stack(EINVAL,
+                 std::to_string(size) + " bytes asked for, " + std::to_string(bytes_of(kClasses - 1)) + " is the most");
 }
 
 StackPool::Stack StackPool::take(std::size_t size) {

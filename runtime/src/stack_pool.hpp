@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -83,8 +85,18 @@ class StackPool {
   };
 
   [[nodiscard]] static std::size_t bytes_of(std::size_t size_class) noexcept { return kSmallest << size_class; }
-  [[nodiscard]] static std::size_t class_for(std::size_t size);
-  [[nodiscard]] Stack describe(std::size_t size_class, std::uint32_t index) const noexcept;
+  // Part of every spawn, so these two are in its way.
+  [[nodiscard]] static std::size_t class_for(std::size_t size) {
+    if (size > bytes_of(kClasses - 1)) refuse(size);
+    const std::size_t rounded = std::max(std::bit_ceil(size), kSmallest);
+    return static_cast<std::size_t>(std::countr_zero(rounded / kSmallest));
+  }
+  [[nodiscard]] Stack describe(std::size_t size_class, std::uint32_t index) const noexcept {
+    std::byte* base = classes_[size_class].bases[index];
+    return {base + kPage, base + bytes_of(size_class) - (index % kColours) * kColourStep,
+            static_cast<std::uint32_t>(size_class), index};
+  }
+  [[noreturn]] static void refuse(std::size_t size);
   [[nodiscard]] std::uint32_t make_fresh(std::size_t size_class);
   static void make_room(SizeClass& each);
   void grow(SizeClass& each, std::size_t stack_bytes);
