@@ -89,7 +89,7 @@ TEST(Time, WakesInTheOrderOfTime) {
 
 TEST(Time, EqualTimesWakeInTheOrderOfGoingToSleep) {
   on_loop([] {
-    for (const Duration ahead : {Duration(5ms), Duration(100ms)}) {
+    for (const Duration ahead : {Duration(50ms), Duration(300ms)}) {
       std::vector<int> order;
       const TimePoint when = now() + ahead;
       Scope scope;
@@ -109,7 +109,7 @@ TEST(Time, EqualTimesWakeInTheOrderOfGoingToSleep) {
 TEST(Time, OrderWithinATick) {
   on_loop([] {
     std::vector<int> order;
-    const TimePoint start = now() + 30ms;
+    const TimePoint start = now() + 500ms;  // all of them sleep by then
     Scope scope;
     for (int i = 49; i >= 0; --i) {
       scope.spawn([&, i] {

@@ -101,6 +101,7 @@ class UringEngine final : public Engine {
   [[nodiscard]] ReceiveFeed* feed_for(const Op& op, FdState& state) noexcept;
   [[nodiscard]] bool start_fed(ReceiveFeed& feed, Op& op) noexcept;
   void arm(ReceiveFeed& feed) noexcept;
+  void ask_anew(FdState& state) noexcept;
   void stop(ReceiveFeed& feed) noexcept;
   void serve(ReceiveFeed& feed, Op& op) noexcept;
   void on_feed(ReceiveFeed& feed, int result, unsigned flags, OpList& finished) noexcept;
@@ -371,7 +372,11 @@ bool UringEngine::settle_transfer(Op& op, int result, unsigned flags) noexcept {
     }
     case OpKind::send:
     case OpKind::send_message:
-      if (result == -EAGAIN) state |= kFull;
+      if (result == -EAGAIN) {
+        state |= kFull;
+      } else if (result < 0) {
+        ask_anew(descriptors_[op.fd]);
+      }
       return true;
     case OpKind::accept:
       if (result == -ECANCELED) accept_after_all(op);
@@ -495,6 +500,12 @@ void UringEngine::arm(ReceiveFeed& feed) noexcept {
   feed.stopping = false;
   feed.armed_in = batch_;
   ++feeds_armed_;
+}
+
+/// A send has failed. A reset that comes right behind data, before the multishot receive has run, wakes it only once
+/// (Linux 6.18): it delivers the data, takes the socket to be empty, and waits on. Asked anew it says how things are.
+void UringEngine::ask_anew(FdState& state) noexcept {
+  if (auto* feed = static_cast<ReceiveFeed*>(state.engine_data)) stop(*feed);
 }
 
 void UringEngine::stop(ReceiveFeed& feed) noexcept {
