@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <string>
 #include <utility>
 
@@ -51,10 +50,9 @@ Loop::~Loop() {
 }
 
 void Loop::refuse_without_loop() noexcept {
-  BIGHT_CHECK(false,
-              "there is no loop on this thread: call this inside run(), on its thread (and never in a child forked "
-              "from inside it)");
-  std::abort();
+  check_failed(__FILE__, __LINE__, "current_ != nullptr",
+               "there is no loop on this thread: call this inside run(), on its thread (and never in a child forked "
+               "from inside it)");
 }
 
 FiberControl& Loop::require_fiber() const noexcept {

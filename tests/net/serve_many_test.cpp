@@ -90,6 +90,18 @@ void be_clients_in_a_hurry(const Address& server, std::size_t count) {
   }
 }
 
+/// Clients whose reset comes right behind what they say.
+void be_clients_that_reset(const Address& server, std::size_t count) {
+  const ::linger at_once{.l_onoff = 1, .l_linger = 0};
+  for (std::size_t i = 0; i < count; ++i) {
+    const Fd socket(::socket(server.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+    check(::connect(socket.get(), server.native(), server.native_size()) == 0, "connect");
+    ::setsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    if (i % 2 == 0) ::sched_yield();
+    check(::send(socket.get(), "ping", 4, MSG_NOSIGNAL) == 4, "send");
+  }
+}
+
 /// A child that runs `clients(address)` when it is told the address of the server.
 class Clients {
  public:
@@ -137,6 +149,28 @@ TEST_F(ServeManyTest, ClientsInAHurryAreNotForgotten) {
       if (++ended == kWanted || forgotten != 0) request_stop();
     };
     net::serve(listener, handler);
+    EXPECT_EQ(forgotten, 0U);
+    EXPECT_EQ(ended, kWanted);
+  });
+  clients.expect_success();
+}
+
+// By those who only read, too: to a writer the next write would tell.
+TEST_F(ServeManyTest, ResetsRightBehindDataAreNoticed) {
+  if (run([] { return on_sim(); })) GTEST_SKIP() << "needs a process beside";
+  Clients clients([](const Address& server) { be_clients_that_reset(server, kWanted); });
+  on_loop([&] {
+    auto listener = TcpListener::bind("127.0.0.1:0");
+    clients.begin(listener.local_address());
+    std::size_t ended = 0;
+    std::size_t forgotten = 0;
+    net::serve(listener, [&](TcpStream stream) {
+      stream.set_timeout(std::chrono::seconds(10));
+      std::error_code error;
+      while (const Chunk chunk = stream.read(error)) continue;
+      if (error == std::errc::timed_out) ++forgotten;
+      if (++ended == kWanted || forgotten != 0) request_stop();
+    });
     EXPECT_EQ(forgotten, 0U);
     EXPECT_EQ(ended, kWanted);
   });

@@ -29,6 +29,11 @@ struct alignas(16) ReceiveFeed {
   std::uint32_t queued = 0;
   std::uint64_t armed_in = 0;  // the batch of submissions in which it was armed
   Op* waiting = nullptr;
+
+  // HangupCheck's.
+  ReceiveFeed* next_unchecked = nullptr;
+  ReceiveFeed* previous_unchecked = nullptr;
+  bool unchecked = false;
 };
 
 /// Received pieces, queued per feed, linked by the numbers of their buffers.

@@ -17,6 +17,7 @@
 
 #include "buffers.hpp"
 #include "engine/engine.hpp"
+#include "engine/hangup_check.hpp"
 #include "engine/receive_feed.hpp"
 #include "engine/receive_ring.hpp"
 #include "engine/system_sockets.hpp"
@@ -101,7 +102,6 @@ class UringEngine final : public Engine {
   [[nodiscard]] ReceiveFeed* feed_for(const Op& op, FdState& state) noexcept;
   [[nodiscard]] bool start_fed(ReceiveFeed& feed, Op& op) noexcept;
   void arm(ReceiveFeed& feed) noexcept;
-  void ask_anew(FdState& state) noexcept;
   void stop(ReceiveFeed& feed) noexcept;
   void serve(ReceiveFeed& feed, Op& op) noexcept;
   void on_feed(ReceiveFeed& feed, int result, unsigned flags, OpList& finished) noexcept;
@@ -122,6 +122,7 @@ class UringEngine final : public Engine {
   std::uint64_t wake_count_ = 0;
   bool wake_armed_ = false;
   FeedQueue feed_queue_;
+  HangupCheck hangups_;
   std::size_t feeds_armed_ = 0;
   OpList cancelled_;  // that the kernel did not know of
   std::size_t waiting_ = 0;
@@ -292,6 +293,11 @@ void UringEngine::arm_wake_up() noexcept {
 
 void UringEngine::wait(TimePoint until, OpList& finished) noexcept {
   if (!wake_armed_) arm_wake_up();
+  if (const TimePoint due = hangups_.due(); due != TimePoint::max()) {
+    // Asked anew, the receive says how things are.
+    if (now() >= due) hangups_.run([this](ReceiveFeed& feed) { stop(feed); });
+    until = std::min(until, hangups_.due());
+  }
   // What has been completed but not gathered must not be slept on.
   if (io_uring_cq_ready(&ring_) != 0 || !cancelled_.empty()) until = TimePoint::min();
   enter(until);
@@ -372,11 +378,7 @@ bool UringEngine::settle_transfer(Op& op, int result, unsigned flags) noexcept {
     }
     case OpKind::send:
     case OpKind::send_message:
-      if (result == -EAGAIN) {
-        state |= kFull;
-      } else if (result < 0) {
-        ask_anew(descriptors_[op.fd]);
-      }
+      if (result == -EAGAIN) state |= kFull;
       return true;
     case OpKind::accept:
       if (result == -ECANCELED) accept_after_all(op);
@@ -502,12 +504,6 @@ void UringEngine::arm(ReceiveFeed& feed) noexcept {
   ++feeds_armed_;
 }
 
-/// A send has failed. A reset that comes right behind data, before the multishot receive has run, wakes it only once
-/// (Linux 6.18): it delivers the data, takes the socket to be empty, and waits on. Asked anew it says how things are.
-void UringEngine::ask_anew(FdState& state) noexcept {
-  if (auto* feed = static_cast<ReceiveFeed*>(state.engine_data)) stop(*feed);
-}
-
 void UringEngine::stop(ReceiveFeed& feed) noexcept {
   if (!feed.armed || std::exchange(feed.stopping, true)) return;
   io_uring_sqe* sqe = entry();
@@ -569,7 +565,11 @@ void UringEngine::take_in(ReceiveFeed& feed, int result, unsigned flags) noexcep
       receive_ring_.give(id);
     }
   }
-  if ((flags & IORING_CQE_F_MORE) != 0) return;
+  if ((flags & IORING_CQE_F_MORE) != 0) {
+    if (!feed.orphaned) hangups_.add(feed, [this] { return now(); });
+    return;
+  }
+  hangups_.remove(feed);
   feed.armed = false;
   --feeds_armed_;
   if (result <= 0 && result != -ECANCELED && result != -ENOBUFS && result != -EAGAIN && result != -EINTR)
@@ -605,6 +605,7 @@ void UringEngine::go_on(ReceiveFeed& feed, int result, OpList& finished) noexcep
 
 /// The descriptor is closed. The feed goes now, or with its last completion.
 void UringEngine::drop(ReceiveFeed& feed) noexcept {
+  hangups_.remove(feed);
   for (; feed.queued != 0; feed_queue_.pop(feed)) receive_ring_.give(feed.first);
   feed.orphaned = true;
   if (feed.armed) {
