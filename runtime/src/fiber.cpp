@@ -68,21 +68,16 @@ std::string* copy_name(std::string_view name) noexcept {
   }
 }
 
-struct JoinParking : Parking {
-  static const ParkingKind kKind;
-  JoinParking(FiberControl& who, FiberControl& awaited) noexcept : Parking(who, kKind), target(awaited) {}
-  FiberControl& target;
+struct JoinLink : WaitLink {
+  explicit JoinLink(const FiberControl& awaited) noexcept : target(awaited) {}
+  const FiberControl& target;
 };
 
-const ParkingKind JoinParking::kKind{[](Parking& parking) noexcept {
-                                       static_cast<JoinParking&>(parking).target.joiners.remove(parking);
-                                       parking.fiber->loop->make_ready(*parking.fiber);
-                                     },
-                                     [](const Parking& parking, std::string& text) {
-                                       const FiberControl& awaited = static_cast<const JoinParking&>(parking).target;
-                                       text.append("the end of fiber #").append(std::to_string(awaited.id));
-                                       text.append(" '").append(awaited.name()).append("'");
-                                     }};
+void describe_join(const WaitLink& link, std::string& text) {
+  const FiberControl& awaited = static_cast<const JoinLink&>(link).target;
+  text.append("the end of fiber #").append(std::to_string(awaited.id));
+  text.append(" '").append(awaited.name()).append("'");
+}
 
 }  // namespace
 
@@ -157,10 +152,8 @@ void join_fiber(FiberControl& fiber) {
   BIGHT_CHECK(&self != &fiber, "a fiber waits for its own end");
   if (self.cancel_pending()) throw Cancelled{};
   if (fiber.finished()) return;
-  JoinParking parking(self, fiber);
-  fiber.joiners.push(parking);
-  loop.park(parking);
-  if (parking.interrupted) throw Cancelled{};
+  JoinLink link(fiber);
+  wait_or_throw(fiber.joiners, link, describe_join);
 }
 
 void cancel_fiber(FiberControl& fiber) noexcept {
@@ -180,28 +173,6 @@ void rethrow_outcome(FiberControl& fiber) {
   }
   if (fiber.status == FiberStatus::cancelled) {
     throw FiberCancelled("fiber #" + std::to_string(fiber.id) + " '" + std::string(fiber.name()) + "' was cancelled");
-  }
-}
-
-void WaitList::push(Parking& parking) noexcept {
-  parking.next = nullptr;
-  parking.previous = last_;
-  (last_ != nullptr ? last_->next : first_) = &parking;
-  last_ = &parking;
-}
-
-void WaitList::remove(Parking& parking) noexcept {
-  (parking.previous != nullptr ? parking.previous->next : first_) = parking.next;
-  (parking.next != nullptr ? parking.next->previous : last_) = parking.previous;
-}
-
-void WaitList::wake_all(Loop& loop) noexcept {
-  Parking* each = std::exchange(first_, nullptr);
-  last_ = nullptr;
-  while (each != nullptr) {
-    Parking* next = each->next;
-    loop.make_ready(*each->fiber);
-    each = next;
   }
 }
 

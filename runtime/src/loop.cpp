@@ -17,8 +17,6 @@
 
 namespace bight::detail {
 
-thread_local constinit Loop* Loop::current_ = nullptr;
-
 Loop::Loop(const RunOptions& options)
     : exceptions_(exception_state()),
       options_(options),
@@ -28,11 +26,12 @@ Loop::Loop(const RunOptions& options)
       timers_(engine_->now()),
       stacks_(options.stacks_kept),
       remote_(std::make_shared<RemoteQueue>(*engine_, options_.posts_max)) {
-  BIGHT_CHECK(current_ == nullptr, "this thread runs a loop already: run() does not nest");
-  current_ = this;
+  BIGHT_CHECK(current() == nullptr, "this thread runs a loop already: run() does not nest");
+  serial = life_.get();
+  current_loop = this;
   context_.notes = &thread_stack_;
   forget_loop_in_forked_children([] {
-    current_ = nullptr;
+    current_loop = &no_loop;
     StopSignals::forget_in_forked_child();
   });
 }
@@ -46,18 +45,18 @@ Loop::~Loop() {
   BIGHT_CHECK(virtual_time_ || descriptors_.open_count() == 0,
               "a Socket (or stream, or listener) outlives its loop: it must not outlive run()");
   BIGHT_CHECK(buffers_.lent() == 0, "a Chunk outlives its loop, whose memory it refers to");
-  current_ = nullptr;
+  current_loop = &no_loop;
 }
 
 void Loop::refuse_without_loop() noexcept {
-  check_failed(__FILE__, __LINE__, "current_ != nullptr",
+  check_failed(__FILE__, __LINE__, "Loop::current() != nullptr",
                "there is no loop on this thread: call this inside run(), on its thread (and never in a child forked "
                "from inside it)");
 }
 
 FiberControl& Loop::require_fiber() const noexcept {
-  BIGHT_CHECK(running_ != nullptr, "only a fiber can wait: callbacks (post, on_done) may spawn one");
-  return *running_;
+  BIGHT_CHECK(running_fiber != nullptr, "only a fiber can wait: callbacks (post, on_done) may spawn one");
+  return *running_fiber;
 }
 
 // --- The fibers' side ------------------------------------------------------------------------------------------------
@@ -73,14 +72,14 @@ void Loop::add(FiberControl& fiber) noexcept {
 }
 
 void Loop::park(Parking& parking) noexcept {
-  FiberControl& self = *running_;
+  FiberControl& self = *running_fiber;
   self.status = FiberStatus::parked;
   self.parking = &parking;
   switch_from(self);
 }
 
 void Loop::pass() noexcept {
-  FiberControl& self = *running_;
+  FiberControl& self = *running_fiber;
   if (ready_.empty() && slice_left_ > 0) {
     --slice_left_;
     return;
@@ -91,13 +90,12 @@ void Loop::pass() noexcept {
 
 void Loop::switch_from(FiberControl& fiber) noexcept {
   FiberControl* next = next_in_slice();
-  running_ = next;
+  running_fiber = next;
   if (next == nullptr) {
     switch_context(fiber.context, context_, exceptions_);
     return;
   }
   next->status = FiberStatus::running;
-  ++counters_.switches;
   if (next != &fiber) switch_context(fiber.context, next->context, exceptions_);
 }
 
@@ -124,7 +122,7 @@ bool Loop::extend_slice() noexcept {
 
 void Loop::finish(FiberControl& fiber) noexcept {
   if (fiber.owner != nullptr) leave_scope(fiber);
-  fiber.joiners.wake_all(*this);
+  fiber.joiners.wake_all();
   callbacks_.take(fiber.done_callbacks);
   --alive_;
   if (fiber.daemon) --daemons_;
@@ -133,10 +131,9 @@ void Loop::finish(FiberControl& fiber) noexcept {
 
   // The stack may belong to the pool again, but nobody can take it before the switch below is done.
   FiberControl* next = next_in_slice();
-  running_ = next;
+  running_fiber = next;
   if (next == nullptr) leave_context(gone, context_, exceptions_);
   next->status = FiberStatus::running;
-  ++counters_.switches;
   leave_context(gone, next->context, exceptions_);
 }
 
@@ -199,9 +196,8 @@ void Loop::run_slice() noexcept {
   slice_left_ = std::clamp(static_cast<int>(options_.slice_switches), 1, kSliceStep);
   slice_steps_ = std::max(1, static_cast<int>(options_.slice_switches) / kSliceStep);
   if (!virtual_time_) slice_end_ = look_at_clock() + options_.slice_time;
-  running_ = next;
+  running_fiber = next;
   next->status = FiberStatus::running;
-  ++counters_.switches;
   switch_context(context_, next->context, exceptions_);
 }
 
@@ -286,7 +282,7 @@ void Loop::cancel_all() noexcept {
 
 void Loop::request_stop() noexcept {
   stop_requested_ = true;
-  stop_waiters_.wake_all(*this);
+  stop_waiters_.wake_all();
 }
 
 void Loop::note_signal(int number) noexcept {
@@ -316,7 +312,8 @@ void Loop::take_signals() noexcept {
 LoopStats Loop::stats() const noexcept {
   LoopStats stats = counters_;
   stats.fibers_alive = alive_;
-  stats.fibers_ready = ready_.size();
+  stats.fibers_ready = ready_.pushed() - ready_.popped();
+  stats.switches = ready_.popped();
   stats.timers_armed = timers_.armed();
   stats.descriptors_open = descriptors_.open_count();
   stats.stacks_reserved = stacks_.reserved();

@@ -12,6 +12,8 @@
 
 #include <bight/detail/callback.hpp>
 #include <bight/detail/fiber_control.hpp>
+#include <bight/detail/loop_bound.hpp>
+#include <bight/detail/loop_face.hpp>
 #include <bight/fiber.hpp>
 #include <bight/run.hpp>
 
@@ -32,19 +34,18 @@ class RemoteQueue;
 class RunQueue {
  public:
   [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
-  [[nodiscard]] std::size_t size() const noexcept {  // O(n): for statistics
-    std::size_t count = 0;
-    for (const FiberControl* each = first_; each != nullptr; each = each->next) ++count;
-    return count;
-  }
+  [[nodiscard]] std::uint64_t pushed() const noexcept { return pushed_; }  // ever
+  [[nodiscard]] std::uint64_t popped() const noexcept { return popped_; }
   void push(FiberControl& fiber) noexcept {
     fiber.next = nullptr;
     (last_ != nullptr ? last_->next : first_) = &fiber;
     last_ = &fiber;
+    ++pushed_;
   }
   FiberControl* pop() noexcept {
     FiberControl* fiber = first_;
     if (fiber != nullptr) {
+      ++popped_;
       first_ = fiber->next;
       if (first_ == nullptr) last_ = nullptr;
     }
@@ -54,12 +55,14 @@ class RunQueue {
  private:
   FiberControl* first_ = nullptr;
   FiberControl* last_ = nullptr;
+  std::uint64_t pushed_ = 0;
+  std::uint64_t popped_ = 0;
 };
 
 /// One loop: the scheduler of one thread and all it owns. The loop's own turns (timers, I/O, callbacks) run on the
 /// thread's stack; a fiber that waits switches straight to the next ready one, and to the loop only when there is none
 /// or the slice is used up.
-class Loop {
+class Loop : public LoopFace {
  public:
   explicit Loop(const RunOptions& options);
   ~Loop();
@@ -67,12 +70,14 @@ class Loop {
   Loop& operator=(const Loop&) = delete;
 
   /// The calling thread's loop, or null.
-  [[nodiscard]] static Loop* current() noexcept { return current_; }
+  [[nodiscard]] static Loop* current() noexcept {
+    return current_loop == &no_loop ? nullptr : static_cast<Loop*>(current_loop);
+  }
   /// The calling thread's loop; aborts with a sentence when there is none.
   [[nodiscard]] static Loop& require() noexcept {
-    if (current_ == nullptr) [[unlikely]]
+    if (current_loop == &no_loop) [[unlikely]]
       refuse_without_loop();
-    return *current_;
+    return static_cast<Loop&>(*current_loop);
   }
 
   /// Runs `main` and everything it leads to.
@@ -81,7 +86,7 @@ class Loop {
   // Fibers.
 
   /// The fiber that runs, or null in a callback.
-  [[nodiscard]] FiberControl* running() const noexcept { return running_; }
+  [[nodiscard]] FiberControl* running() const noexcept { return running_fiber; }
   /// The same; aborts with a sentence outside a fiber.
   [[nodiscard]] FiberControl& require_fiber() const noexcept;
   void add(FiberControl& fiber) noexcept;
@@ -92,6 +97,10 @@ class Loop {
     fiber.parking = nullptr;  // woken: a cancel from now on is found out at the next wait
     ready_.push(fiber);
   }
+  /// A mark in the run queue: behind all that are ready now.
+  [[nodiscard]] std::uint64_t queue_mark() const noexcept { return ready_.pushed(); }
+  /// Whether all that were ready when the mark was made have had their turn.
+  [[nodiscard]] bool queue_passed(std::uint64_t mark) const noexcept { return ready_.popped() >= mark; }
   /// Switches away from the running fiber until somebody makes it ready. `parking` is what it waits in.
   void park(Parking& parking) noexcept;
   /// Goes to the end of the run queue.
@@ -167,10 +176,7 @@ class Loop {
   void cancel_all() noexcept;
   void poll_engine(TimePoint until) noexcept;
 
-  static thread_local constinit Loop* current_ [[gnu::tls_model("initial-exec")]];
-
   // What a switch touches, first.
-  FiberControl* running_ = nullptr;
   RunQueue ready_;
   int slice_left_ = 0;
   int slice_steps_ = 0;
@@ -181,6 +187,7 @@ class Loop {
   TimePoint looked_{};  // at the clock, and what the cycle counter showed then
   std::uint64_t looked_at_cycles_ = 0;
 
+  const LoopSerial life_;
   const RunOptions options_;
   FdTable descriptors_;
   BufferPool buffers_;

@@ -11,29 +11,15 @@
 namespace bight {
 namespace {
 
-struct ScopeParking : detail::Parking {
-  static const detail::ParkingKind kPatient;
-  static const detail::ParkingKind kCancellable;
-  ScopeParking(detail::FiberControl& who, const detail::ParkingKind& how, const Scope& joined,
-               detail::WaitList& waiters) noexcept
-      : Parking(who, how), scope(joined), list(waiters) {}
+struct ScopeLink : detail::WaitLink {
+  explicit ScopeLink(const Scope& joined) noexcept : scope(joined) {}
   const Scope& scope;
-  detail::WaitList& list;
 };
 
-void interrupt_join(detail::Parking& parking) noexcept {
-  static_cast<ScopeParking&>(parking).list.remove(parking);
-  parking.fiber->loop->make_ready(*parking.fiber);
-}
-
-void describe_join(const detail::Parking& parking, std::string& text) {
-  const Scope& scope = static_cast<const ScopeParking&>(parking).scope;
+void describe_join(const detail::WaitLink& link, std::string& text) {
+  const Scope& scope = static_cast<const ScopeLink&>(link).scope;
   text.append("the ").append(std::to_string(scope.size())).append(" fibers of its Scope");
 }
-
-/// Not to be cut short: a Scope is left only when its fibers have ended.
-const detail::ParkingKind ScopeParking::kPatient{nullptr, describe_join};
-const detail::ParkingKind ScopeParking::kCancellable{interrupt_join, describe_join};
 
 }  // namespace
 
@@ -61,9 +47,8 @@ void Scope::join() {
   // Who waits need not be above the fibers in the tree of scopes: it may be another fiber than the owner, or in a
   // deadline of its own. So its cancellation is passed on here.
   while (alive_ > 0 && !self.cancel_pending()) {
-    ScopeParking parking(self, ScopeParking::kCancellable, *this, waiters_);
-    waiters_.push(parking);
-    detail::Loop::require().park(parking);
+    ScopeLink link(*this);
+    static_cast<void>(detail::wait_in(waiters_, link, describe_join));
   }
   if (alive_ > 0) cancel();
   wait_all();
@@ -72,32 +57,27 @@ void Scope::join() {
 }
 
 void Scope::wait_all() noexcept {
-  detail::Loop& loop = detail::Loop::require();
-  while (alive_ > 0) {
-    ScopeParking parking(loop.require_fiber(), ScopeParking::kPatient, *this, waiters_);
-    waiters_.push(parking);
-    loop.park(parking);
+  while (alive_ > 0) {  // a Scope is left only when its fibers have ended
+    ScopeLink link(*this);
+    detail::wait_uncancelled(waiters_, link, describe_join);
   }
 }
 
 bool Scope::wait_until(TimePoint when) noexcept {
   detail::Loop& loop = detail::Loop::require();
   struct Expiry : detail::Timer {
-    explicit Expiry(detail::WaitList& list, detail::Loop& its_loop) noexcept
+    explicit Expiry(detail::WaitList& list) noexcept
         : Timer([](Timer& timer) noexcept {
             auto& self = static_cast<Expiry&>(timer);
-            self.waiters.wake_all(self.loop);
+            self.waiters.wake_all();
           }),
-          waiters(list),
-          loop(its_loop) {}
+          waiters(list) {}
     detail::WaitList& waiters;
-    detail::Loop& loop;
-  } expiry(waiters_, loop);
+  } expiry(waiters_);
   loop.timers().arm(expiry, when);
   while (alive_ > 0 && expiry.armed()) {
-    ScopeParking parking(loop.require_fiber(), ScopeParking::kPatient, *this, waiters_);
-    waiters_.push(parking);
-    loop.park(parking);
+    ScopeLink link(*this);
+    detail::wait_uncancelled(waiters_, link, describe_join);
   }
   loop.timers().disarm(expiry);
   return alive_ == 0;
@@ -112,7 +92,7 @@ void Scope::child_ended(detail::FiberControl& fiber) noexcept {
       cancel();
     }
   }
-  if (alive_ == 0) waiters_.wake_all(*fiber.loop);
+  if (alive_ == 0) waiters_.wake_all();
 }
 
 namespace detail {

@@ -13,12 +13,7 @@ namespace {
 
 using detail::Loop;
 
-constexpr detail::ParkingKind kWaitForStop{
-    [](detail::Parking& waiting) noexcept {
-      waiting.fiber->loop->stop_waiters().remove(waiting);
-      waiting.fiber->loop->make_ready(*waiting.fiber);
-    },
-    [](const detail::Parking&, std::string& text) { text += "a request to stop"; }};
+void describe_stop(const detail::WaitLink&, std::string& text) { text += "a request to stop"; }
 
 }  // namespace
 
@@ -31,10 +26,8 @@ void wait_for_stop() {
   detail::FiberControl& self = loop.require_fiber();
   if (self.cancel_pending()) throw Cancelled{};
   if (loop.stop_requested()) return;
-  detail::Parking parking(self, kWaitForStop);
-  loop.stop_waiters().push(parking);
-  loop.park(parking);
-  if (parking.interrupted) throw Cancelled{};
+  detail::WaitLink link;
+  detail::wait_or_throw(loop.stop_waiters(), link, describe_stop);
 }
 
 }  // namespace bight

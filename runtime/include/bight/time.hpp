@@ -27,5 +27,14 @@ namespace detail {
   return base + duration;
 }
 
+/// Any duration in nanoseconds: rounded up, for nothing may end early, and the longest there is when it is longer.
+template <class Rep, class Period>
+[[nodiscard]] constexpr Duration saturating_duration(const std::chrono::duration<Rep, Period>& duration) noexcept {
+  using Seconds = std::chrono::duration<double>;
+  if (Seconds(duration) >= Seconds(Duration::max())) return Duration::max();
+  if (Seconds(duration) <= Seconds(Duration::min())) return Duration::min();
+  return std::chrono::ceil<Duration>(duration);
+}
+
 }  // namespace detail
 }  // namespace bight

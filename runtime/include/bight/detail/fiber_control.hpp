@@ -11,6 +11,8 @@
 #include <bight/detail/call_site.hpp>
 #include <bight/detail/callback.hpp>
 #include <bight/detail/cancel_scope.hpp>
+#include <bight/detail/parking.hpp>
+#include <bight/detail/wait_list.hpp>
 
 namespace bight {
 
@@ -25,44 +27,6 @@ namespace detail {
 
 class Loop;
 struct FiberControl;
-
-struct Parking;
-
-/// What there is to know of a kind of wait.
-struct ParkingKind {
-  /// Takes the fiber out of the wait early: unlinks it and makes it ready, or asks for that to happen. Null: it can not
-  /// be cut short.
-  void (*interrupt)(Parking&) noexcept;
-  /// Appends what is waited for, for reports.
-  void (*describe)(const Parking&, std::string&);
-};
-
-/// One wait of a parked fiber. Lives in the waiting function's frame.
-struct Parking {
-  Parking(FiberControl& who, const ParkingKind& what) noexcept : fiber(&who), kind(&what) {}
-  Parking(const Parking&) = delete;
-  Parking& operator=(const Parking&) = delete;
-
-  FiberControl* fiber;
-  const ParkingKind* kind;
-  Parking* next = nullptr;  // in a WaitList
-  Parking* previous = nullptr;
-  bool interrupted = false;  // left early, by cancellation
-};
-
-/// Parked fibers in the order in which they came. Intrusive, so waiting allocates nothing.
-class WaitList {
- public:
-  [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
-  void push(Parking& parking) noexcept;
-  /// One that is in the list. O(1): a scope may cancel thousands who wait for the same.
-  void remove(Parking& parking) noexcept;
-  void wake_all(Loop& loop) noexcept;
-
- private:
-  Parking* first_ = nullptr;
-  Parking* last_ = nullptr;
-};
 
 /// A stack's place, for sanitizers and for reports.
 struct StackNotes {
