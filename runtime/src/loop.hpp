@@ -118,6 +118,14 @@ class Loop : public LoopFace {
   void report_unhandled(FiberControl& fiber) noexcept;
   void report_unhandled(const std::exception_ptr& error, std::uint64_t id, std::string_view name) noexcept;
 
+  /// Xorshift64 (Marsaglia, 2003): for choices that are to be fair, not secret. Always the same sequence, so that what
+  /// happens in a simulated world can happen again.
+  [[nodiscard]] std::uint64_t random() noexcept {
+    random_ ^= random_ << 13;
+    random_ ^= random_ >> 7;
+    return random_ ^= random_ << 17;
+  }
+
   // Callbacks, run by the loop outside any fiber.
 
   /// Those whose time has come.
@@ -200,6 +208,7 @@ class Loop : public LoopFace {
   std::vector<Callback> posted_;        // empty but while they run
   const FiberControl* main_ = nullptr;  // until its end has been seen
   std::uint64_t next_id_ = 1;
+  std::uint64_t random_ = 0x9e3779b97f4a7c15;
   std::size_t alive_ = 0;
   std::size_t daemons_ = 0;
   bool ending_ = false;  // everything has been cancelled

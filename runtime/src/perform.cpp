@@ -66,11 +66,16 @@ void wake_waiter(Op& op) noexcept { Loop::current()->make_ready(*op.fiber); }
   loop.timers().disarm(timer);
 }
 
+void hurry_fiber(Op& op, int why) noexcept {
+  if (op.fiber->parking != nullptr) static_cast<OpParking*>(op.fiber->parking)->hurry(why);
+}
+
 /// Waits for a started operation. `expiry` is set by the first of several waits.
 void wait_for(Loop& loop, Op& op, FiberControl& self, Duration timeout, TimePoint& expiry) noexcept {
   OpParking parking(self, op);
   op.fiber = &self;
   op.done = wake_waiter;
+  op.hurry = hurry_fiber;
   ++loop.counters().operations_in_flight;
   if (timeout > Duration::zero()) {
     if (expiry == TimePoint{}) expiry = end_of(loop, timeout);
@@ -83,8 +88,7 @@ void wait_for(Loop& loop, Op& op, FiberControl& self, Duration timeout, TimePoin
 
 /// The fiber that waits for `op`, which may be null or not waited for, is to leave.
 void hurry(Op* op, int why) noexcept {
-  if (op == nullptr || op->fiber == nullptr || op->fiber->parking == nullptr) return;
-  static_cast<OpParking*>(op->fiber->parking)->hurry(why);
+  if (op != nullptr && op->hurry != nullptr) op->hurry(*op, why);
 }
 
 }  // namespace

@@ -43,6 +43,12 @@ class EngineUnavailable : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// A value was sent into a channel, or put into a queue, that had been closed. The value stays with the sender.
+class ChannelClosed : public std::runtime_error {
+ public:
+  ChannelClosed() : std::runtime_error("the channel is closed") {}
+};
+
 namespace detail {
 
 /// Throws std::system_error with "WHAT: REASON", or Cancelled when `error` says that the fiber was cancelled.

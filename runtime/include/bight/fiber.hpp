@@ -26,6 +26,7 @@
 #include <bight/check.hpp>
 #include <bight/detail/call_site.hpp>
 #include <bight/detail/fiber_control.hpp>
+#include <bight/detail/select_case.hpp>
 #include <bight/time.hpp>
 
 namespace bight {
@@ -81,6 +82,13 @@ void rethrow_outcome(FiberControl& fiber);  // of an ended fiber: throws its err
 
 template <class R, class F, class... Args>
 Fiber<R> start(const SpawnPlan& plan, Scope* owner, F&& f, Args&&... args);
+
+/// A fiber's end, as something to wait for.
+struct FiberEnd {
+  FiberControl* fiber;
+  [[nodiscard]] bool is_set() const noexcept { return fiber->finished(); }
+  [[nodiscard]] WaitList& waiters() const noexcept { return fiber->joiners; }
+};
 
 /// The fiber's memory behind its control block: first the callable and its arguments, then, in the same place, what it
 /// returned.
@@ -233,6 +241,15 @@ class Fiber {
   void on_done(F&& callback) const {
     detail::add_done_callback(control(), detail::Callback(std::forward<F>(callback)));
   }
+
+  /// A case of select(), see there: the fiber has ended, however it ended.
+  template <class F>
+  [[nodiscard]] auto on_end(F&& handler) const {
+    return detail::FlagCase<detail::FiberEnd, std::decay_t<F>>(end_of_it(), std::forward<F>(handler));
+  }
+  /// For wait_any and its kin.
+  [[nodiscard]] detail::FiberEnd end_of_it() const noexcept { return {&control()}; }
+  void rethrow_error() const { detail::rethrow_outcome(control()); }
 
   /// Whether there is a fiber behind this handle.
   explicit operator bool() const noexcept { return control_ != nullptr; }

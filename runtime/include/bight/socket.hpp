@@ -4,12 +4,14 @@
 #include <cstddef>
 #include <span>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <bight/chunk.hpp>
+#include <bight/detail/readiness_case.hpp>
 #include <bight/time.hpp>
 
 namespace bight {
@@ -73,6 +75,16 @@ class Socket {
   void connect(const ::sockaddr* address, ::socklen_t length, std::error_code& error);
   void wait_readable(std::error_code& error);
   void wait_writable(std::error_code& error);
+  /// Cases of select(), see there. While it waits, the select is the one reader (or writer) of the socket. An error, as of
+  /// a socket that is closed meanwhile, is thrown by select() as std::system_error; timeouts of the socket do not count.
+  template <class F>
+  [[nodiscard]] auto on_readable(F&& handler) {
+    return detail::ReadinessCase<std::decay_t<F>>(fd_, state_, detail::Readiness::readable, std::forward<F>(handler));
+  }
+  template <class F>
+  [[nodiscard]] auto on_writable(F&& handler) {
+    return detail::ReadinessCase<std::decay_t<F>>(fd_, state_, detail::Readiness::writable, std::forward<F>(handler));
+  }
 
   void bind(const ::sockaddr* address, ::socklen_t length, std::error_code& error) noexcept;
   void listen(int backlog, std::error_code& error) noexcept;

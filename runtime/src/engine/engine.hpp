@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cerrno>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -32,6 +33,9 @@ class SocketCalls {
   virtual int get_option(int fd, int level, int name, void* value, ::socklen_t* length) noexcept = 0;
   virtual int local_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept = 0;
   virtual int peer_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept = 0;
+  /// What poll(2) has to say at once: 0, -EAGAIN, or -errno. An engine that finds out when an operation is started need
+  /// not know before.
+  virtual int poll(int /*fd*/, short /*events*/) noexcept { return -EAGAIN; }
 };
 
 /// The seam between the scheduler and the system: starts operations, finishes them, and can be woken. Knows nothing of

@@ -43,6 +43,9 @@ struct alignas(16) Op {
   void* data = nullptr;
   std::size_t size = 0;
   OpDone done = nullptr;
+  /// Whoever waits is to leave, with -why unless the operation was faster: its descriptor is being closed, its time is
+  /// up. Null: nobody waits yet, or any more.
+  void (*hurry)(Op&, int why) noexcept = nullptr;
   FiberControl* fiber = nullptr;
   Op* next = nullptr;  // in a list of the engine's, or of finished operations
 };

@@ -21,6 +21,8 @@ int is_ready(int fd, short events) noexcept {
   return count > 0 ? 0 : -EAGAIN;
 }
 
+int SystemSockets::poll(int fd, short events) noexcept { return is_ready(fd, events); }
+
 int SystemSockets::socket(int domain, int type, int protocol) noexcept {
   return outcome(::socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));
 }

@@ -18,9 +18,10 @@ class SystemSockets final : public SocketCalls {
   int get_option(int fd, int level, int name, void* value, ::socklen_t* length) noexcept override;
   int local_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept override;
   int peer_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept override;
+  int poll(int fd, short events) noexcept override;
 };
 
-/// What poll(2) has to say at once: 0, -EAGAIN, or -errno.
+/// As SocketCalls::poll.
 [[nodiscard]] int is_ready(int fd, short events) noexcept;
 
 }  // namespace bight::detail

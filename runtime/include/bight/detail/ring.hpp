@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+namespace bight::detail {
+
+/// A first-in, first-out buffer in one piece of memory, which doubles when it is full and is kept: in a steady state
+/// nothing is allocated, as std::deque does all the time. An element whose move throws stays where it was, if it can.
+template <class T>
+class Ring {
+ public:
+  Ring() noexcept = default;
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
+  ~Ring() {
+    while (!empty()) pop();
+    if (room_ > 0) std::allocator<T>().deallocate(memory_, room_);
+  }
+
+  [[nodiscard]] bool empty() const noexcept { return head_ == tail_; }
+  [[nodiscard]] std::size_t size() const noexcept { return tail_ - head_; }
+  [[nodiscard]] T& front() noexcept { return *at(head_); }
+
+  void push(T&& value) {
+    if (size() == room_) [[unlikely]]
+      grow();
+    ::new (static_cast<void*>(at(tail_))) T(std::move(value));
+    ++tail_;
+  }
+  void pop() noexcept {
+    at(head_)->~T();
+    ++head_;
+  }
+
+ private:
+  [[nodiscard]] T* at(std::size_t position) const noexcept { return memory_ + (position & (room_ - 1)); }
+
+  void grow() {
+    const std::size_t room = room_ == 0 ? 4 : room_ * 2;
+    T* memory = std::allocator<T>().allocate(room);
+    std::size_t moved = 0;
+    try {
+      for (; moved < size(); ++moved) {
+        ::new (static_cast<void*>(memory + moved)) T(std::move_if_noexcept(*at(head_ + moved)));
+      }
+    } catch (...) {
+      while (moved > 0) memory[--moved].~T();
+      std::allocator<T>().deallocate(memory, room);
+      throw;
+    }
+    while (!empty()) pop();
+    if (room_ > 0) std::allocator<T>().deallocate(memory_, room_);
+    memory_ = memory;
+    room_ = room;
+    head_ = 0;
+    tail_ = moved;
+  }
+
+  T* memory_ = nullptr;
+  std::size_t room_ = 0;  // a power of two, or 0
+  std::size_t head_ = 0;  // both count on; their low bits are the place
+  std::size_t tail_ = 0;
+};
+
+}  // namespace bight::detail
