@@ -71,4 +71,8 @@ void CancelScope::cancel() noexcept {
   }
 }
 
+void CancelScope::cancel_children() noexcept {
+  for (CancelScope* each = first_child_; each != nullptr; each = each->next_) each->cancel();
+}
+
 }  // namespace bight::detail

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include <bight/detail/fiber_owner.hpp>
 #include <bight/error.hpp>
 #include <bight/fiber_local.hpp>
 
@@ -120,7 +121,7 @@ void abandon_fiber(const FiberPlace& place) noexcept {
   Loop::require().stacks().give_back(place.stack_class, place.stack_index);
 }
 
-void launch_fiber(FiberControl& fiber, const SpawnPlan& plan, const FiberPlace& place, Scope* owner) noexcept {
+void launch_fiber(FiberControl& fiber, const SpawnPlan& plan, const FiberPlace& place, FiberOwner* owner) noexcept {
   Loop& loop = Loop::require();
   fiber.type_name = plan.type_name;
   fiber.spawn_site = plan.site;
@@ -134,7 +135,7 @@ void launch_fiber(FiberControl& fiber, const SpawnPlan& plan, const FiberPlace& 
   fiber.scope = &fiber.root;
   fiber.root.own(fiber);
   loop.add(fiber);
-  if (owner != nullptr) join_scope(fiber, *owner);
+  if (owner != nullptr) owner->admit(fiber);
   if (loop.ending() && owner == nullptr) fiber.root.cancel();  // in a Scope it has inherited that, or is shielded
 }
 

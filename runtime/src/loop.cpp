@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <bight/check.hpp>
+#include <bight/detail/fiber_owner.hpp>
 #include <bight/error.hpp>
 #include <bight/log.hpp>
 
@@ -121,7 +122,7 @@ bool Loop::extend_slice() noexcept {
 }
 
 void Loop::finish(FiberControl& fiber) noexcept {
-  if (fiber.owner != nullptr) leave_scope(fiber);
+  if (fiber.owner != nullptr) fiber.owner->dismiss(fiber);
   fiber.joiners.wake_all();
   callbacks_.take(fiber.done_callbacks);
   --alive_;

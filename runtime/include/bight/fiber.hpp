@@ -31,7 +31,6 @@
 
 namespace bight {
 
-class Scope;
 template <class R = void>
 class Fiber;
 
@@ -68,11 +67,7 @@ struct FiberPlace {
 /// Gives back what reserve_fiber returned when the callable could not be moved in.
 void abandon_fiber(const FiberPlace& place) noexcept;
 /// Makes a constructed fiber ready to run.
-void launch_fiber(FiberControl& fiber, const SpawnPlan& plan, const FiberPlace& place, Scope* owner) noexcept;
-/// Enters a fiber into the Scope that is to own it, and tells that Scope of its end.
-void join_scope(FiberControl& fiber, Scope& owner) noexcept;
-void leave_scope(FiberControl& fiber) noexcept;
-
+void launch_fiber(FiberControl& fiber, const SpawnPlan& plan, const FiberPlace& place, FiberOwner* owner) noexcept;
 void release_fiber(FiberControl& fiber) noexcept;  // drops one reference
 void join_fiber(FiberControl& fiber);              // waits; throws Cancelled
 void cancel_fiber(FiberControl& fiber) noexcept;
@@ -81,7 +76,7 @@ void report_unobserved(FiberControl& fiber) noexcept;
 void rethrow_outcome(FiberControl& fiber);  // of an ended fiber: throws its error, FiberCancelled, or nothing
 
 template <class R, class F, class... Args>
-Fiber<R> start(const SpawnPlan& plan, Scope* owner, F&& f, Args&&... args);
+Fiber<R> start(const SpawnPlan& plan, FiberOwner* owner, F&& f, Args&&... args);
 
 /// A fiber's end, as something to wait for.
 struct FiberEnd {
@@ -256,7 +251,7 @@ class Fiber {
 
  private:
   template <class R2, class F, class... Args>
-  friend Fiber<R2> detail::start(const detail::SpawnPlan& plan, Scope* owner, F&& f, Args&&... args);
+  friend Fiber<R2> detail::start(const detail::SpawnPlan& plan, detail::FiberOwner* owner, F&& f, Args&&... args);
 
   explicit Fiber(detail::FiberControl& control, void* (*result)(detail::FiberControl&) noexcept) noexcept
       : control_(&control), result_(result) {}
@@ -273,7 +268,7 @@ class Fiber {
 namespace detail {
 
 template <class R, class F, class... Args>
-Fiber<R> start(const SpawnPlan& plan, Scope* owner, F&& f, Args&&... args) {
+Fiber<R> start(const SpawnPlan& plan, FiberOwner* owner, F&& f, Args&&... args) {
   using T = Task<R, std::decay_t<F>, std::decay_t<Args>...>;
   static_assert(!std::is_reference_v<R>,
                 "a fiber returns a value: the frame a reference would point into is gone when it ends");

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <exception>
-#include <type_traits>
-#include <utility>
 
+#include <bight/detail/fiber_owner.hpp>
 #include <bight/fiber.hpp>
+#include <bight/time.hpp>
 
 namespace bight {
 
@@ -24,7 +24,7 @@ namespace bight {
 /// exception goes on.
 ///   Otherwise the destructor throws what join() would: call join() where you want to catch it.
 /// - When the waiting fiber is cancelled, the fibers are cancelled, waited for, and Cancelled is thrown.
-class Scope {
+class Scope : private detail::FiberOwner {
  public:
   Scope();
   Scope(const Scope&) = delete;
@@ -32,28 +32,7 @@ class Scope {
   ~Scope() noexcept(false);
 
   /// As bight::spawn, inside this scope. May be called from any fiber of the loop, as long as the scope is not left.
-  template <detail::Spawnable F>
-  Fiber<detail::ResultOf<F>> spawn(F&& f, detail::CallSite site = detail::CallSite::here()) {
-    return start<detail::ResultOf<F>>(detail::plan_for<F>(site), std::forward<F>(f));
-  }
-  template <detail::Spawnable F, class First, class... Rest>
-  requires std::is_invocable_v<std::decay_t<F>, std::decay_t<First>, std::decay_t<Rest>...>
-      Fiber<detail::ResultOf<F, First, Rest...>> spawn(F&& f, First&& first, Rest&&... rest) {
-    return start<detail::ResultOf<F, First, Rest...>>(detail::plan_here<F>(), std::forward<F>(f),
-                                                      std::forward<First>(first), std::forward<Rest>(rest)...);
-  }
-  template <class F>
-  Fiber<detail::ResultOf<F>> spawn(const SpawnOptions& options, F&& f,
-                                   detail::CallSite site = detail::CallSite::here()) {
-    return start<detail::ResultOf<F>>(detail::plan_for<F>(options, site), std::forward<F>(f));
-  }
-  template <class F, class First, class... Rest>
-  requires std::is_invocable_v<std::decay_t<F>, std::decay_t<First>, std::decay_t<Rest>...>
-      Fiber<detail::ResultOf<F, First, Rest...>> spawn(const SpawnOptions& options, F&& f, First&& first,
-                                                       Rest&&... rest) {
-    return start<detail::ResultOf<F, First, Rest...>>(detail::plan_for<F>(options), std::forward<F>(f),
-                                                      std::forward<First>(first), std::forward<Rest>(rest)...);
-  }
+  using FiberOwner::spawn;
 
   /// Waits until all fibers have ended, those they spawned here meanwhile included; then throws the first error, if
   /// there was one.
@@ -64,28 +43,15 @@ class Scope {
   [[nodiscard]] bool wait_until(TimePoint when) noexcept;
 
   /// Cancels all fibers of the scope, and those yet to come.
-  void cancel() noexcept { cancel_scope_.cancel(); }
+  void cancel() noexcept { cancel_scope().cancel(); }
 
   /// How many fibers have not ended.
-  [[nodiscard]] std::size_t size() const noexcept { return alive_; }
+  using FiberOwner::size;
 
  private:
-  friend void detail::join_scope(detail::FiberControl&, Scope&) noexcept;
-  friend void detail::leave_scope(detail::FiberControl&) noexcept;
+  static void child_ended(FiberOwner& self, detail::FiberControl& fiber) noexcept;
 
-  template <class R, class F, class... Args>
-  Fiber<R> start(const detail::SpawnPlan& plan, F&& f, Args&&... args) {
-    return detail::start<R>(plan, this, std::forward<F>(f), std::forward<Args>(args)...);
-  }
-
-  void wait_all() noexcept;
-  void child_ended(detail::FiberControl& fiber) noexcept;
-
-  detail::CancelScope cancel_scope_;
-  detail::FiberControl* owner_;
-  detail::WaitList waiters_;
   std::exception_ptr error_;
-  std::size_t alive_ = 0;
   int uncaught_at_start_;
 };
 

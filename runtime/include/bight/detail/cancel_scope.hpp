@@ -31,6 +31,8 @@ class CancelScope {
   /// Cancels everything below. Fibers that wait are woken; the rest find out at their next wait. O(scopes and fibers
   /// below).
   void cancel() noexcept;
+  /// The same for what is below now, but not for what comes later.
+  void cancel_children() noexcept;
 
   [[nodiscard]] bool requested() const noexcept { return requested_; }
   [[nodiscard]] bool effective() const noexcept { return effective_; }

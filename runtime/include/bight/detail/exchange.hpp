@@ -35,7 +35,8 @@ void describe_receive(const WaitLink&, std::string& text);
 void describe_send(const WaitLink&, std::string& text);
 
 /// Where values change hands between fibers: what Channel and the queues have in common. `Store` keeps the values that
-/// nobody has asked for yet, in the order in which they are to be had: empty(), size(), front(), push(T&&), pop().
+/// nobody has asked for yet, in the order in which they are to be had: empty(), size(), push(T&&),
+/// take(std::optional<T>&).
 ///
 /// Invariants: receivers wait only while the store is empty and no sender waits; senders wait only while the store is
 /// full. So whoever comes is served by what is there, or goes to the end of one list.
@@ -67,11 +68,13 @@ class Exchange {
     if (!receivers_.empty()) {
       auto& receiver = static_cast<ReceiveLink<T>&>(*receivers_.first());
       receiver.value->emplace(std::move(value));
+      ++accepted_;
       receivers_.wake(receiver);
       return Offer::taken;
     }
     if (full()) return Offer::full;
     store_.push(std::move(value));
+    ++accepted_;
     return Offer::taken;
   }
 
@@ -106,13 +109,13 @@ class Exchange {
   void take(std::optional<T>& result) {
     bound_.enter();
     if (!store_.empty()) {
-      result.emplace(std::move(store_.front()));
-      store_.pop();
+      store_.take(result);
       if (!senders_.empty()) admit_senders();
     } else if (!senders_.empty()) {  // and nothing is stored: a rendezvous
       auto& sender = static_cast<SendLink<T>&>(*senders_.first());
       result.emplace(std::move(*sender.value));
       sender.taken = true;
+      ++accepted_;
       senders_.wake(sender);
     }
   }
@@ -147,6 +150,8 @@ class Exchange {
 
   [[nodiscard]] bool closed() const noexcept { return closed_; }
   [[nodiscard]] std::size_t size() const noexcept { return store_.size(); }
+  /// How many values have been taken from their senders, ever.
+  [[nodiscard]] std::size_t accepted() const noexcept { return accepted_; }
   [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
   [[nodiscard]] bool full() const noexcept { return store_.size() >= capacity_; }
   [[nodiscard]] WaitList& receivers() noexcept { return receivers_; }
@@ -161,6 +166,7 @@ class Exchange {
       try {
         store_.push(std::move(*sender.value));
         sender.taken = true;
+        ++accepted_;
       } catch (...) {
         sender.error = std::current_exception();
       }
@@ -171,6 +177,7 @@ class Exchange {
   LoopBound bound_;
   bool closed_ = false;
   const std::size_t capacity_;
+  std::size_t accepted_ = 0;
   Store store_;
   WaitList receivers_;
   WaitList senders_;

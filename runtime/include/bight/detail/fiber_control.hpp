@@ -16,8 +16,6 @@
 
 namespace bight {
 
-class Scope;
-
 /// Where a fiber is in its life. `ready` also before its first run.
 enum class FiberStatus : std::uint8_t { ready, running, parked, done, failed, cancelled };
 
@@ -84,6 +82,7 @@ class DoneCallbacks {
   DoneCallback** end_ = &first_;
 };
 
+class FiberOwner;
 struct LocalSlots;
 
 /// Everything the scheduler knows of a fiber. It sits at the top of the fiber's own stack with the callable and the
@@ -109,7 +108,7 @@ struct alignas(64) FiberControl {
   std::uint32_t stack_class = 0;
   std::uint64_t id = 0;
   StackNotes stack;
-  Scope* owner = nullptr;  // the Scope it was spawned in, if any
+  FiberOwner* owner = nullptr;  // the Scope or Group it was spawned in, if any
   std::exception_ptr error;
   WaitList joiners;
   DoneCallbacks done_callbacks;

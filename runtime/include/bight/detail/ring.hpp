@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <memory>
 #include <new>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -24,7 +25,6 @@ class Ring {
 
   [[nodiscard]] bool empty() const noexcept { return head_ == tail_; }
   [[nodiscard]] std::size_t size() const noexcept { return tail_ - head_; }
-  [[nodiscard]] T& front() noexcept { return *at(head_); }
 
   void push(T&& value) {
     if (size() == room_) [[unlikely]]
@@ -32,12 +32,18 @@ class Ring {
     ::new (static_cast<void*>(at(tail_))) T(std::move(value));
     ++tail_;
   }
+  /// The oldest one. There must be one.
+  void take(std::optional<T>& result) {
+    result.emplace(std::move(*at(head_)));
+    pop();
+  }
+
+ private:
   void pop() noexcept {
     at(head_)->~T();
     ++head_;
   }
 
- private:
   [[nodiscard]] T* at(std::size_t position) const noexcept { return memory_ + (position & (room_ - 1)); }
 
   void grow() {

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// Queues of work for the fibers of one loop, which know when it is done: Python's queue module. Where nobody asks
+/// for that, a Channel does.
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <bight/check.hpp>
+#include <bight/detail/exchange.hpp>
+#include <bight/detail/ring.hpp>
+#include <bight/detail/select_case.hpp>
+#include <bight/time.hpp>
+
+namespace bight {
+
+/// How a queue is shut down: with what is in it still to be had, or without.
+enum class Shutdown : unsigned char { drain, immediate };
+
+namespace detail {
+
+template <class T>
+class Stack {
+ public:
+  [[nodiscard]] bool empty() const noexcept { return values_.empty(); }
+  [[nodiscard]] std::size_t size() const noexcept { return values_.size(); }
+  void push(T&& value) { values_.push_back(std::move(value)); }
+  void take(std::optional<T>& result) {
+    result.emplace(std::move(values_.back()));
+    values_.pop_back();
+  }
+
+ private:
+  std::vector<T> values_;
+};
+
+/// A binary heap: what `Before` puts first comes out first, equals come out in the order in which they went in.
+template <class T, class Before>
+class Heap {
+ public:
+  explicit Heap(Before before = {}) : later_{std::move(before)} {}
+  [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
+  [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
+  void push(T&& value) {
+    entries_.push_back({std::move(value), next_++});
+    std::push_heap(entries_.begin(), entries_.end(), std::ref(later_));
+  }
+  void take(std::optional<T>& result) {
+    std::pop_heap(entries_.begin(), entries_.end(), std::ref(later_));
+    try {
+      result.emplace(std::move(entries_.back().value));
+    } catch (...) {
+      std::push_heap(entries_.begin(), entries_.end(), std::ref(later_));
+      throw;
+    }
+    entries_.pop_back();
+  }
+
+ private:
+  struct Entry {
+    T value;
+    std::size_t serial;
+  };
+  struct Later {
+    Before before;
+    bool operator()(const Entry& a, const Entry& b) {
+      if (before(b.value, a.value)) return true;
+      return !before(a.value, b.value) && b.serial < a.serial;
+    }
+  };
+  Later later_;
+  std::vector<Entry> entries_;
+  std::size_t next_ = 0;
+};
+
+}  // namespace detail
+
+/// What the three queues have in common; they differ in the order in which values come out, which `Store` decides.
+///
+/// Everything that was put counts as unfinished until task_done() has been called for it; join() waits for that. The
+/// rules for waiting, cancellation, limits and threads are those of Channel: nothing is lost, and nobody overtakes who
+/// waits.
+template <class T, class Store>
+class BasicQueue {
+  static_assert(std::is_object_v<T> && std::is_move_constructible_v<T>, "what is put is moved");
+
+ public:
+  static constexpr std::size_t kUnbounded = std::numeric_limits<std::size_t>::max();
+
+  /// For at most `capacity` values, at least 1 (else it aborts with a sentence: a rendezvous is a Channel's job).
+  template <class... StoreArgs>
+  explicit BasicQueue(std::size_t capacity = kUnbounded, StoreArgs&&... store_args)
+      : exchange_(capacity, std::forward<StoreArgs>(store_args)...) {
+    BIGHT_CHECK(capacity > 0, "a queue holds one value at least; for a rendezvous there is Channel");
+  }
+
+  /// Waits for room. Throws ChannelClosed after shutdown() (also if that comes meanwhile), and Cancelled.
+  void put(T&& value) { exchange_.send(value, TimePoint::max()); }
+  void put(const T& value) { put(T(value)); }
+  /// Does not wait. Whether there was room. Throws ChannelClosed.
+  [[nodiscard]] bool try_put(T&& value) {
+    const auto offer = exchange_.offer(value);
+    if (offer == Values::Offer::closed) throw ChannelClosed{};
+    return offer == Values::Offer::taken;
+  }
+  [[nodiscard]] bool try_put(const T& value) { return try_put(T(value)); }
+  /// Waits for `limit` at most. Whether there was room. Throws ChannelClosed and Cancelled.
+  template <class Rep, class Period>
+  [[nodiscard]] bool put_for(T&& value, const std::chrono::duration<Rep, Period>& limit) {
+    return try_put(std::move(value)) ||
+           exchange_.send(value, detail::limit_from_now(detail::saturating_duration(limit)));
+  }
+  template <class Rep, class Period>
+  [[nodiscard]] bool put_for(const T& value, const std::chrono::duration<Rep, Period>& limit) {
+    return put_for(T(value), limit);
+  }
+  template <class C, class D>
+  [[nodiscard]] bool put_until(T&& value, const std::chrono::time_point<C, D>& when) {
+    return try_put(std::move(value)) || exchange_.send(value, detail::loop_time(when));
+  }
+
+  /// Waits for a value. Nothing: it was shut down, and is empty. Throws Cancelled.
+  [[nodiscard]] std::optional<T> get() {
+    std::optional<T> value;
+    exchange_.receive(value, TimePoint::max());
+    return value;
+  }
+  /// Does not wait. Nothing: there is none now, or never again (closed()).
+  [[nodiscard]] std::optional<T> try_get() {
+    std::optional<T> value;
+    exchange_.take(value);
+    return value;
+  }
+  /// Waits for `limit` at most. Throws Cancelled.
+  template <class Rep, class Period>
+  [[nodiscard]] std::optional<T> get_for(const std::chrono::duration<Rep, Period>& limit) {
+    std::optional<T> value = try_get();
+    if (!value) exchange_.receive(value, detail::limit_from_now(detail::saturating_duration(limit)));
+    return value;
+  }
+  template <class C, class D>
+  [[nodiscard]] std::optional<T> get_until(const std::chrono::time_point<C, D>& when) {
+    std::optional<T> value = try_get();
+    if (!value) exchange_.receive(value, detail::loop_time(when));
+    return value;
+  }
+
+  /// What was got from the queue has been dealt with. Throws std::logic_error when called more often than values were
+  /// put. Does not wait.
+  void task_done() {
+    if (unfinished() == 0) throw std::logic_error("task_done() was called more often than there were tasks");
+    ++done_;
+    tell_joiners();
+  }
+  /// Waits until nothing is unfinished; returns at once for a queue that nothing was put into. Throws Cancelled.
+  void join() { join_limited(TimePoint::max()); }
+  /// The same for `limit` at most. Whether nothing is, or meanwhile was, unfinished.
+  template <class Rep, class Period>
+  [[nodiscard]] bool join_for(const std::chrono::duration<Rep, Period>& limit) {
+    return join_limited(detail::limit_from_now(detail::saturating_duration(limit)));
+  }
+
+  /// Nothing more is put: that throws ChannelClosed, in fibers that wait for room, too. `drain` leaves what is in it to
+  /// be got; `immediate` throws it away, as dealt with. Fibers that wait for a value are woken with nothing. Does not
+  /// wait; may be called again.
+  void shutdown(Shutdown how = Shutdown::drain) {
+    exchange_.close();
+    if (how == Shutdown::drain) return;
+    done_ += exchange_.drain().size();
+    tell_joiners();
+  }
+
+  [[nodiscard]] bool closed() const noexcept { return exchange_.closed(); }
+  [[nodiscard]] std::size_t size() const noexcept { return exchange_.size(); }
+  [[nodiscard]] bool empty() const noexcept { return size() == 0; }
+  [[nodiscard]] bool full() const noexcept { return exchange_.full(); }
+  [[nodiscard]] std::size_t capacity() const noexcept { return exchange_.capacity(); }
+  /// How many values were put and have not been dealt with.
+  [[nodiscard]] std::size_t unfinished() const noexcept { return exchange_.accepted() - done_; }
+
+  /// `for (T& value : queue)` gets until it is shut down and empty.
+  [[nodiscard]] auto begin() { return detail::ReceiveIterator<BasicQueue, T>(*this); }
+  [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
+  [[nodiscard]] std::optional<T> next_value() { return get(); }
+
+  /// Cases of select(), see there and Channel::on_receive, on_send.
+  template <class F>
+  [[nodiscard]] auto on_get(F&& handler) {
+    return detail::ReceiveCase<T, Values, std::decay_t<F>>(exchange_, std::forward<F>(handler));
+  }
+  template <class F>
+  [[nodiscard]] auto on_put(T&& value, F&& handler) {
+    return detail::SendCase<T, Values, std::decay_t<F>>(exchange_, value, std::forward<F>(handler));
+  }
+  template <class F>
+  [[nodiscard]] auto on_put(const T& value, F&& handler) {
+    return detail::SendCase<T, Values, std::decay_t<F>>(exchange_, std::in_place, value, std::forward<F>(handler));
+  }
+
+ private:
+  using Values = detail::Exchange<T, Store>;
+
+  bool join_limited(TimePoint until) {
+    if (unfinished() == 0) return true;
+    detail::WaitLink link;
+    return detail::wait_or_throw(
+        joiners_, link, [](const detail::WaitLink&, std::string& text) { text += "the tasks of a queue"; }, until);
+  }
+  void tell_joiners() noexcept {
+    if (unfinished() == 0) joiners_.wake_all();
+  }
+
+  Values exchange_;
+  std::size_t done_ = 0;
+  detail::WaitList joiners_;
+};
+
+/// First in, first out.
+template <class T>
+using Queue = BasicQueue<T, detail::Ring<T>>;
+
+/// Last in, first out.
+template <class T>
+using LifoQueue = BasicQueue<T, detail::Stack<T>>;
+
+/// What `Before` puts first, first (with std::less the least, as Python's; std::priority_queue has it the other way
+/// round); equals in the order in which they were put. put() and get() are O(log n) comparisons.
+template <class T, class Before = std::less<T>>
+using PriorityQueue = BasicQueue<T, detail::Heap<T, Before>>;
+
+}  // namespace bight
