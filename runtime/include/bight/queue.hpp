@@ -132,27 +132,23 @@ class BasicQueue {
 
   /// Waits for a value. Nothing: it was shut down, and is empty. Throws Cancelled.
   [[nodiscard]] std::optional<T> get() {
-    std::optional<T> value;
-    exchange_.receive(value, TimePoint::max());
-    return value;
+    return exchange_.receive(TimePoint::max());
   }
   /// Does not wait. Nothing: there is none now, or never again (closed()).
   [[nodiscard]] std::optional<T> try_get() {
-    std::optional<T> value;
-    exchange_.take(value);
-    return value;
+    return exchange_.take();
   }
   /// Waits for `limit` at most. Throws Cancelled.
   template <class Rep, class Period>
   [[nodiscard]] std::optional<T> get_for(const std::chrono::duration<Rep, Period>& limit) {
     std::optional<T> value = try_get();
-    if (!value) exchange_.receive(value, detail::limit_from_now(detail::saturating_duration(limit)));
+    if (!value) value = exchange_.receive(detail::limit_from_now(detail::saturating_duration(limit)));
     return value;
   }
   template <class C, class D>
   [[nodiscard]] std::optional<T> get_until(const std::chrono::time_point<C, D>& when) {
     std::optional<T> value = try_get();
-    if (!value) exchange_.receive(value, detail::loop_time(when));
+    if (!value) value = exchange_.receive(detail::loop_time(when));
     return value;
   }
 

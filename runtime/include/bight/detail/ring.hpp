@@ -32,17 +32,18 @@ class Ring {
     ::new (static_cast<void*>(at(tail_))) T(std::move(value));
     ++tail_;
   }
-  /// The oldest one. There must be one.
+  /// The oldest one, for all of these. There must be one.
+  [[nodiscard]] T& front() noexcept { return *at(head_); }
+  void pop() noexcept {
+    at(head_)->~T();
+    ++head_;
+  }
   void take(std::optional<T>& result) {
     result.emplace(std::move(*at(head_)));
     pop();
   }
 
  private:
-  void pop() noexcept {
-    at(head_)->~T();
-    ++head_;
-  }
 
   [[nodiscard]] T* at(std::size_t position) const noexcept { return memory_ + (position & (room_ - 1)); }
 
