@@ -9,49 +9,59 @@
 #include "loop.hpp"
 
 namespace bight {
-namespace {
 
-struct MutexLink : detail::WaitLink {
-  MutexLink(const detail::FiberControl& waiter, detail::FiberControl*& whose) noexcept
-      : fiber(waiter), owner(whose) {}
-  const detail::FiberControl& fiber;
-  detail::FiberControl*& owner;
+using detail::FiberControl;
+using detail::Loop;
+
+struct Mutex::Link : detail::WaitLink {
+  explicit Link(const Mutex& locked) noexcept : mutex(locked) {}
+  const Mutex& mutex;
+  bool overtaken = false;
 };
 
-void describe_mutex(const detail::WaitLink& link, std::string& text) {
-  const detail::FiberControl* owner = static_cast<const MutexLink&>(link).owner;
+Mutex::~Mutex() { BIGHT_CHECK(waiters_.empty(), "a Mutex is destroyed while fibers wait for it"); }
+
+void Mutex::describe(const detail::WaitLink& link, std::string& text) {
+  const FiberControl* owner = static_cast<const Link&>(link).mutex.owner_;
   text += "a Mutex";
   if (owner == nullptr) return;
   text.append(" that fiber #").append(std::to_string(owner->id)).append(" '").append(owner->name()).append("' owns");
 }
 
-}  // namespace
-
-Mutex::~Mutex() { BIGHT_CHECK(waiters_.empty(), "a Mutex is destroyed while fibers wait for it"); }
-
-bool Mutex::take() noexcept {
+bool Mutex::try_lock() noexcept {
   bound_.enter();
-  if (owner_ != nullptr) return false;
-  owner_ = &detail::Loop::require().require_fiber();
+  FiberControl& self = Loop::require().require_fiber();
+  if (owner_ != nullptr) {
+    if (heir_ == nullptr || heir_->overtaken) return false;
+    heir_->overtaken = true;
+    heir_ = nullptr;
+  }
+  owner_ = &self;
   return true;
 }
 
-bool Mutex::try_lock() noexcept { return take(); }
-
 bool Mutex::lock_slow(TimePoint until) {
-  if (take()) return true;
-  detail::FiberControl& self = detail::Loop::require().require_fiber();
+  bound_.enter();
+  FiberControl& self = Loop::require().require_fiber();
   BIGHT_CHECK(owner_ != &self, "a fiber locks a Mutex that it owns already, and would wait for itself");
-  MutexLink link(self, owner_);
-  return detail::wait_or_throw(waiters_, link, describe_mutex, until);
+  if (owner_ == nullptr) {
+    owner_ = &self;
+    return true;
+  }
+  Link link(*this);
+  do {
+    if (!detail::wait_or_throw(waiters_, link, describe, until, link.overtaken)) return false;
+  } while (owner_ != &self);
+  heir_ = nullptr;
+  return true;
 }
 
 void Mutex::unlock_slow() noexcept {
   bound_.enter();
   BIGHT_CHECK(owner_ == detail::current_loop->running_fiber, "a fiber unlocks a Mutex that it does not own");
-  detail::WaitLink* first = waiters_.first();
-  owner_ = first->parking->fiber;
-  waiters_.wake(*first);
+  heir_ = static_cast<Link*>(waiters_.first());
+  owner_ = heir_->parking->fiber;
+  waiters_.wake(*heir_);
 }
 
 }  // namespace bight

@@ -16,6 +16,7 @@ using detail::Loop;
 struct SharedMutex::Link : detail::WaitLink {
   explicit Link(bool as_writer) noexcept : writes(as_writer) {}
   const bool writes;
+  bool overtaken = false;
 };
 
 SharedMutex::~SharedMutex() { BIGHT_CHECK(waiters_.empty(), "a SharedMutex is destroyed while fibers wait for it"); }
@@ -26,8 +27,14 @@ void SharedMutex::describe(const detail::WaitLink& link, std::string& text) {
 
 bool SharedMutex::try_lock() noexcept {
   bound_.enter();
-  if (writer_ != nullptr || readers_ > 0) return false;
-  writer_ = &Loop::require().require_fiber();
+  FiberControl& self = Loop::require().require_fiber();
+  if (readers_ > 0) return false;
+  if (writer_ != nullptr) {
+    if (heir_ == nullptr || heir_->overtaken) return false;
+    heir_->overtaken = true;
+    heir_ = nullptr;
+  }
+  writer_ = &self;
   return true;
 }
 
@@ -39,11 +46,19 @@ bool SharedMutex::try_lock_shared() noexcept {
 }
 
 bool SharedMutex::lock_limited(TimePoint until) {
-  if (try_lock()) return true;
-  BIGHT_CHECK(writer_ != &Loop::require().require_fiber(),
-              "a fiber locks a SharedMutex that it has locked already, and would wait for itself");
+  bound_.enter();
+  FiberControl& self = Loop::require().require_fiber();
+  BIGHT_CHECK(writer_ != &self, "a fiber locks a SharedMutex that it has locked already, and would wait for itself");
+  if (writer_ == nullptr && readers_ == 0) {
+    writer_ = &self;
+    return true;
+  }
   Link link(true);
-  return wait_turn(link, until);
+  do {
+    if (!wait_turn(link, until)) return false;
+  } while (writer_ != &self);
+  heir_ = nullptr;
+  return true;
 }
 
 bool SharedMutex::lock_shared_limited(TimePoint until) {
@@ -55,7 +70,7 @@ bool SharedMutex::lock_shared_limited(TimePoint until) {
 }
 
 bool SharedMutex::wait_turn(Link& link, TimePoint until) {
-  const detail::WaitEnd end = detail::wait_in(waiters_, link, describe, until);
+  const detail::WaitEnd end = detail::wait_in(waiters_, link, describe, until, link.overtaken);
   if (end == detail::WaitEnd::woken) return true;
   admit();  // readers behind a writer that has given up wait for nobody any more
   if (end == detail::WaitEnd::cancelled) throw Cancelled{};
@@ -84,6 +99,7 @@ void SharedMutex::admit() noexcept {
     if (first.writes) {
       if (readers_ > 0) return;
       writer_ = first.parking->fiber;
+      heir_ = &first;
     } else {
       ++readers_;
     }

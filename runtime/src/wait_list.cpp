@@ -66,12 +66,16 @@ struct LinkTimer : Timer {
 
 }  // namespace
 
-WaitEnd wait_in(WaitList& list, WaitLink& link, DescribeWait describe, TimePoint until) noexcept {
+WaitEnd wait_in(WaitList& list, WaitLink& link, DescribeWait describe, TimePoint until, bool first) noexcept {
   Loop& loop = Loop::require();
   FiberControl& self = loop.require_fiber();
   if (self.cancel_pending()) return WaitEnd::cancelled;
   LinkParking parking(self, LinkParking::kCancellable, link, describe);
-  list.push(link);
+  if (first) {
+    list.push_front(link);
+  } else {
+    list.push(link);
+  }
   if (until == TimePoint::max()) {
     loop.park(parking);
   } else if (park_until(loop, parking, until)) {
@@ -87,8 +91,8 @@ void wait_uncancelled(WaitList& list, WaitLink& link, DescribeWait describe) noe
   loop.park(parking);
 }
 
-bool wait_or_throw(WaitList& list, WaitLink& link, DescribeWait describe, TimePoint until) {
-  const WaitEnd end = wait_in(list, link, describe, until);
+bool wait_or_throw(WaitList& list, WaitLink& link, DescribeWait describe, TimePoint until, bool first) {
+  const WaitEnd end = wait_in(list, link, describe, until, first);
   if (end == WaitEnd::cancelled) throw Cancelled{};
   return end == WaitEnd::woken;
 }

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <string>
 
 #include <bight/detail/loop_bound.hpp>
 #include <bight/detail/wait_list.hpp>
@@ -14,7 +15,11 @@
 namespace bight {
 
 /// A lock with one owner, a fiber. Handed to the waiters in the order in which they came: unlock() makes the first one
-/// the owner, so nobody overtakes it, not even who unlocks and locks again at once.
+/// the owner, so no lock() overtakes it, not even that of who has just unlocked.
+///
+/// A try_lock() may still get it before a waiter that it was handed to, but who has not run since; once per waiter. So
+/// std::lock and std::scoped_lock make progress: they hold one lock and try the next, and if what they tried were always
+/// handed on to another who does the same, three fibers could take turns for ever.
 ///
 /// TimedLockable: works with std::unique_lock, std::scoped_lock, std::lock. Fibers of one loop only. To lock twice, to
 /// unlock what one does not own, and to destroy it while fibers wait abort with a sentence. Uncontended it costs a few
@@ -35,7 +40,7 @@ class Mutex {
       lock_slow(TimePoint::max());
     }
   }
-  /// Does not wait. False if somebody owns it.
+  /// Does not wait. False if somebody else owns it, or the caller does.
   [[nodiscard]] bool try_lock() noexcept;
   /// Waits for `limit` at most. Whether the fiber owns it now. Throws Cancelled.
   template <class Rep, class Period>
@@ -65,10 +70,13 @@ class Mutex {
  private:
   bool lock_slow(TimePoint until);
   void unlock_slow() noexcept;
-  [[nodiscard]] bool take() noexcept;
+  struct Link;
+
+  static void describe(const detail::WaitLink& link, std::string& text);
 
   detail::LoopBound bound_;
   detail::FiberControl* owner_ = nullptr;
+  Link* heir_ = nullptr;  // the owner's, when it has waited and has not run since
   detail::WaitList waiters_;
 };
 

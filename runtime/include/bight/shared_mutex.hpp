@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <string>
 
 #include <bight/detail/loop_bound.hpp>
 #include <bight/detail/wait_list.hpp>
@@ -15,7 +16,8 @@ namespace bight {
 ///
 /// Prefers writers: while one waits, readers who come are made to wait, however many have it now. Those who wait take
 /// their turns in the order in which they came, readers next to each other together; so neither readers nor writers can
-/// be starved, and a reader must not lock it again, for a writer may stand between. lock() and unlock() are the
+/// be starved, and a reader must not lock it again, for a writer may stand between. (A try_lock() may overtake a waiting
+/// writer once, as that of Mutex.) lock() and unlock() are the
 /// writer's, lock_shared() and unlock_shared() the readers': SharedTimedLockable, for std::unique_lock and
 /// std::shared_lock. unlock() by another fiber than the writer, unlock_shared() without readers, and to destroy it
 /// while fibers wait abort with a sentence.
@@ -66,6 +68,7 @@ class SharedMutex {
 
   detail::LoopBound bound_;
   detail::FiberControl* writer_ = nullptr;
+  Link* heir_ = nullptr;  // the writer's, when it has waited and has not run since
   std::size_t readers_ = 0;
   detail::WaitList waiters_;
 };

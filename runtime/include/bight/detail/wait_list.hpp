@@ -57,6 +57,14 @@ class WaitList {
     (last_ != nullptr ? last_->next : first_) = &link;
     last_ = &link;
   }
+  /// For who was first already.
+  void push_front(WaitLink& link) noexcept {
+    link.list = this;
+    link.previous = nullptr;
+    link.next = first_;
+    (first_ != nullptr ? first_->previous : last_) = &link;
+    first_ = &link;
+  }
   /// One that is in this list.
   void remove(WaitLink& link) noexcept {
     (link.previous != nullptr ? link.previous->next : first_) = link.next;
@@ -93,15 +101,17 @@ enum class WaitEnd : unsigned char { woken, timed_out, cancelled };
 using DescribeWait = void (*)(const WaitLink&, std::string&);
 
 /// Parks the calling fiber, linked into `list`, until it is woken, `until` has come (TimePoint::max(): never) or the
-/// fiber is cancelled, at once if it has been already. In the last two cases the link has left the list.
-[[nodiscard]] WaitEnd wait_in(WaitList& list, WaitLink& link, DescribeWait describe,
-                              TimePoint until = TimePoint::max()) noexcept;
+/// fiber is cancelled, at once if it has been already. In the last two cases the link has left the list. `first`: it is
+/// to be the first in the list, not the last.
+[[nodiscard]] WaitEnd wait_in(WaitList& list, WaitLink& link, DescribeWait describe, TimePoint until = TimePoint::max(),
+                              bool first = false) noexcept;
 
 /// The same without limits: returns only when woken, whatever is cancelled.
 void wait_uncancelled(WaitList& list, WaitLink& link, DescribeWait describe) noexcept;
 
 /// wait_in() for who has nothing to undo: whether it was woken, or timed out; throws Cancelled.
-bool wait_or_throw(WaitList& list, WaitLink& link, DescribeWait describe, TimePoint until = TimePoint::max());
+bool wait_or_throw(WaitList& list, WaitLink& link, DescribeWait describe, TimePoint until = TimePoint::max(),
+                   bool first = false);
 
 /// When a wait that begins now and may take `limit` has to end.
 [[nodiscard]] TimePoint limit_from_now(Duration limit) noexcept;
