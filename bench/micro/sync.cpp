@@ -198,11 +198,11 @@ void receive_waiting(benchmark::State& state, Receive receive) {
 }
 
 void select_waiting(benchmark::State& state) {
-  receive_waiting(state, [](Numbers (&channels)[8]) { select_of_eight(channels, [](std::uint64_t) {}); });
+  receive_waiting(state, [](Numbers(&channels)[8]) { select_of_eight(channels, [](std::uint64_t) {}); });
 }
 
 void plain_waiting(benchmark::State& state) {
-  receive_waiting(state, [](Numbers (&channels)[8]) { benchmark::DoNotOptimize(channels[5].receive()); });
+  receive_waiting(state, [](Numbers(&channels)[8]) { benchmark::DoNotOptimize(channels[5].receive()); });
 }
 
 // --- Threads

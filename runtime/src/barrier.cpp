@@ -20,11 +20,13 @@ Barrier::Barrier(std::size_t parties, std::function<void()> action) : parties_(p
   BIGHT_CHECK(parties > 0, "a Barrier is for one fiber at least");
 }
 
-Barrier::~Barrier() { BIGHT_CHECK(waiters_.empty() && next_meeting_.empty(), "a Barrier is destroyed while fibers wait at it"); }
+Barrier::~Barrier() {
+  BIGHT_CHECK(waiters_.empty() && next_meeting_.empty(), "a Barrier is destroyed while fibers wait at it");
+}
 
 void Barrier::describe_meeting(const detail::WaitLink& link, std::string& text) {
   const Barrier& barrier = static_cast<const Link&>(link).barrier;
-  text.append("the others at a Barrier, where ").append(std::to_string(barrier.waiting_));
+  text.append("the others at a Barrier, where ").append(std::to_string(barrier.waiting()));
   text.append(" of ").append(std::to_string(barrier.parties_)).append(" are");
 }
 
@@ -37,16 +39,14 @@ std::size_t Barrier::wait_limited(TimePoint until) {
     if (!detail::wait_or_throw(next_meeting_, link, describe_action, until)) break_for_timeout();
   }
   if (broken_) throw BrokenBarrier{};
-  if (waiting_ + 1 == parties_) return meet();
+  if (waiting() + 1 == parties_) return meet();
 
   Link link(*this);
-  ++waiting_;
   const detail::WaitEnd end = detail::wait_in(waiters_, link, describe_meeting, until);
   if (end == detail::WaitEnd::woken) {  // and there may be no Barrier any more
     if (link.broken) throw BrokenBarrier{};
     return link.place;
   }
-  --waiting_;
   if (end == detail::WaitEnd::cancelled) throw Cancelled{};
   break_for_timeout();
 }
@@ -88,7 +88,6 @@ void Barrier::act() {
 void Barrier::let_go(bool broken) noexcept {
   bound_.enter();
   ++meetings_;
-  waiting_ = 0;
   for (std::size_t place = 0; !waiters_.empty(); ++place) {
     auto& link = static_cast<Link&>(*waiters_.first());
     link.place = place;

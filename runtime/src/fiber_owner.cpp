@@ -22,7 +22,8 @@ void describe_join(const WaitLink& link, std::string& text) {
 }  // namespace
 
 FiberOwner::FiberOwner(void (*ended)(FiberOwner&, FiberControl&) noexcept) : ended_(ended) {
-  cancel_scope_.attach(Loop::require().require_fiber().scope); }
+  cancel_scope_.attach(Loop::require().require_fiber().scope);
+}
 
 FiberOwner::~FiberOwner() { cancel_scope_.detach(); }
 

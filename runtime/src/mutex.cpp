@@ -44,15 +44,15 @@ bool Mutex::lock_slow(TimePoint until) {
   bound_.enter();
   FiberControl& self = Loop::require().require_fiber();
   BIGHT_CHECK(owner_ != &self, "a fiber locks a Mutex that it owns already, and would wait for itself");
-  if (owner_ == nullptr) {
-    owner_ = &self;
-    return true;
-  }
   Link link(*this);
-  do {
+  while (owner_ != nullptr) {
     if (!detail::wait_or_throw(waiters_, link, describe, until, link.overtaken)) return false;
-  } while (owner_ != &self);
-  heir_ = nullptr;
+    if (owner_ == &self) {
+      heir_ = nullptr;
+      return true;
+    }
+  }
+  owner_ = &self;
   return true;
 }
 

@@ -27,7 +27,7 @@ struct ReadinessOp : Op {
 
   ReadinessCaseBase& of;
   Stage stage = Stage::idle;
-  int reason = 0;             // why it is to end early
+  int reason = 0;               // why it is to end early
   Parking* settling = nullptr;  // the fiber in settle()
 };
 

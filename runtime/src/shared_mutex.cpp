@@ -49,15 +49,15 @@ bool SharedMutex::lock_limited(TimePoint until) {
   bound_.enter();
   FiberControl& self = Loop::require().require_fiber();
   BIGHT_CHECK(writer_ != &self, "a fiber locks a SharedMutex that it has locked already, and would wait for itself");
-  if (writer_ == nullptr && readers_ == 0) {
-    writer_ = &self;
-    return true;
-  }
   Link link(true);
-  do {
+  while (writer_ != nullptr || readers_ > 0) {
     if (!wait_turn(link, until)) return false;
-  } while (writer_ != &self);
-  heir_ = nullptr;
+    if (writer_ == &self) {
+      heir_ = nullptr;
+      return true;
+    }
+  }
+  writer_ = &self;
   return true;
 }
 

@@ -41,9 +41,8 @@ TEST(Select, TakesWhatIsReady) {
     Channel<std::string> second{1};
     second.send("x");
     std::string got;
-    const std::size_t chosen =
-        select(first.on_receive([](int) { never(); }), second.on_receive([&](std::string value) { got = value; }),
-               after(1h, never));
+    const std::size_t chosen = select(first.on_receive([](int) { never(); }),
+                                      second.on_receive([&](std::string value) { got = value; }), after(1h, never));
     EXPECT_EQ(chosen, 1U);
     EXPECT_EQ(got, "x");
     EXPECT_TRUE(second.empty());
@@ -223,7 +222,8 @@ TEST(Select, IsCancelledAndLeavesNothingBehind) {
   on_loop([] {
     Channel<int> channel;
     Event event;
-    auto waiter = spawn([&] { select(channel.on_receive([](int) { never(); }), event.on_set(never), after(1h, never)); });
+    auto waiter =
+        spawn([&] { select(channel.on_receive([](int) { never(); }), event.on_set(never), after(1h, never)); });
     yield();
     EXPECT_EQ(event.waiting(), 1U);
     waiter.cancel();
@@ -257,9 +257,9 @@ TEST(Select, AHandlerMayWaitAndThrow) {
     Channel<int> channel{1};
     channel.send(1);
     EXPECT_THROW(select(channel.on_receive([](int) {
-      sleep_for(1ms);
-      throw std::runtime_error("handler");
-    })),
+                   sleep_for(1ms);
+                   throw std::runtime_error("handler");
+                 })),
                  std::runtime_error);
   });
 }

@@ -25,16 +25,16 @@ class BrokenBarrier : public std::runtime_error {
 /// threading.Barrier, which std::barrier has no abort of. Fibers of one loop.
 class Barrier {
  public:
-  /// For `parties` fibers (at least 1, else it aborts with a sentence). `action`, if there is one, is called by the last
-  /// one to come, before any goes on. It may wait; who comes meanwhile belongs to the next meeting.
+  /// For `parties` fibers (at least 1, else it aborts with a sentence). `action`, if there is one, is called by the
+  /// last one to come, before any goes on. It may wait; who comes meanwhile belongs to the next meeting.
   explicit Barrier(std::size_t parties, std::function<void()> action = {});
   Barrier(const Barrier&) = delete;
   Barrier& operator=(const Barrier&) = delete;
   ~Barrier();
 
   /// Waits until all parties are there. Returns in which place the caller came, 0 the first. Throws BrokenBarrier (at
-  /// once when it is broken already); what the action throws, after breaking the barrier; and Cancelled: then the caller
-  /// has not come, and the others go on waiting.
+  /// once when it is broken already); what the action throws, after breaking the barrier; and Cancelled: then the
+  /// caller has not come, and the others go on waiting.
   std::size_t wait() { return wait_limited(TimePoint::max()); }
   /// The same; when the limit runs out the barrier is broken for all, the caller included.
   template <class Rep, class Period>
@@ -54,7 +54,7 @@ class Barrier {
   [[nodiscard]] bool broken() const noexcept { return broken_; }
   [[nodiscard]] std::size_t parties() const noexcept { return parties_; }
   /// How many have come and wait for the others.
-  [[nodiscard]] std::size_t waiting() const noexcept { return waiting_; }
+  [[nodiscard]] std::size_t waiting() const noexcept { return waiters_.size(); }
 
  private:
   struct Link;
@@ -70,7 +70,6 @@ class Barrier {
   detail::LoopBound bound_;
   const std::size_t parties_;
   const std::function<void()> action_;
-  std::size_t waiting_ = 0;
   std::uint64_t meetings_ = 0;
   bool broken_ = false;
   bool acting_ = false;

@@ -67,13 +67,9 @@ class Channel {
   }
 
   /// Waits for a value. Nothing: the channel is closed, and all that was sent has been received. Throws Cancelled.
-  [[nodiscard]] std::optional<T> receive() {
-    return exchange_.receive(TimePoint::max());
-  }
+  [[nodiscard]] std::optional<T> receive() { return exchange_.receive(TimePoint::max()); }
   /// Does not wait. Nothing: there is none now, or never again (closed()).
-  [[nodiscard]] std::optional<T> try_receive() {
-    return exchange_.take();
-  }
+  [[nodiscard]] std::optional<T> try_receive() { return exchange_.take(); }
   /// Waits for `limit` at most. Throws Cancelled.
   template <class Rep, class Period>
   [[nodiscard]] std::optional<T> receive_for(const std::chrono::duration<Rep, Period>& limit) {
@@ -88,8 +84,8 @@ class Channel {
     return value;
   }
 
-  /// No more is sent: sends throw ChannelClosed, those that wait too. What has been sent can still be received. Does not
-  /// wait; harmless when closed.
+  /// No more is sent: sends throw ChannelClosed, those that wait too. What has been sent can still be received. Does
+  /// not wait; harmless when closed.
   void close() noexcept { exchange_.close(); }
   /// Takes everything that could be received without waiting, the values of waiting senders included. Does not wait.
   [[nodiscard]] std::vector<T> drain() { return exchange_.drain(); }
@@ -100,7 +96,7 @@ class Channel {
   [[nodiscard]] bool empty() const noexcept { return size() == 0; }
   [[nodiscard]] bool full() const noexcept { return exchange_.full(); }
   [[nodiscard]] std::size_t capacity() const noexcept { return exchange_.capacity(); }
-  /// How many fibers wait. O(n).
+  /// How many fibers wait.
   [[nodiscard]] std::size_t receivers_waiting() const noexcept { return exchange_.receivers().size(); }
   [[nodiscard]] std::size_t senders_waiting() const noexcept { return exchange_.senders().size(); }
 

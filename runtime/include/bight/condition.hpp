@@ -7,9 +7,9 @@
 #include <limits>
 #include <utility>
 
+#include <bight/deadline.hpp>
 #include <bight/detail/loop_bound.hpp>
 #include <bight/detail/wait_list.hpp>
-#include <bight/deadline.hpp>
 #include <bight/error.hpp>
 #include <bight/time.hpp>
 
@@ -64,7 +64,7 @@ class Condition {
   void notify_one() noexcept { notify(1); }
   void notify_all() noexcept { notify(std::numeric_limits<std::size_t>::max()); }
 
-  /// How many fibers wait. O(n).
+  /// How many fibers wait.
   [[nodiscard]] std::size_t waiting() const noexcept { return waiters_.size(); }
 
  private:

@@ -16,8 +16,8 @@
 
 namespace bight {
 
-/// A flag that stays up until it is taken down. set() wakes all who wait, in the order in which they came, and they have
-/// been woken even if clear() follows at once.
+/// A flag that stays up until it is taken down. set() wakes all who wait, in the order in which they came, and they
+/// have been woken even if clear() follows at once.
 ///
 /// All but the waits may also be called from callbacks, and where there is no loop. An Event may be destroyed right
 /// after set(), while those it woke have yet to run; while fibers wait that aborts with a sentence. Waiting is O(1),
@@ -33,8 +33,8 @@ class Event {
   void clear() noexcept { set_ = false; }
   [[nodiscard]] bool is_set() const noexcept { return set_; }
 
-  /// Returns when the flag is up, or was up at any time while waiting. When it is up, returns at once; but after earlier
-  /// waiters who have been woken and have yet to run. Throws Cancelled if it has to wait.
+  /// Returns when the flag is up, or was up at any time while waiting. When it is up, returns at once; but after
+  /// earlier waiters who have been woken and have yet to run. Throws Cancelled if it has to wait.
   void wait() {
     if (!is_open()) [[unlikely]]
       wait_slow(TimePoint::max());
@@ -49,7 +49,7 @@ class Event {
     return is_open() || wait_slow(detail::loop_time(when));
   }
 
-  /// How many fibers wait. O(n).
+  /// How many fibers wait.
   [[nodiscard]] std::size_t waiting() const noexcept { return waiters_.size(); }
 
   /// A case of select(), see there.
@@ -112,7 +112,7 @@ class AutoResetEvent {
   [[nodiscard]] auto on_set(F&& handler) {
     return detail::FlagCase<AutoResetEvent&, std::decay_t<F>>(*this, std::forward<F>(handler));
   }
-  void take() noexcept { set_ = false; }  // for select
+  void consume() noexcept { set_ = false; }  // for select
   [[nodiscard]] detail::WaitList& waiters() noexcept {
     bound_.enter();
     return waiters_;

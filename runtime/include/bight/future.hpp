@@ -170,8 +170,8 @@ class Future {
 };
 
 /// The side that sets the result, once. Move-only. Dropped with nothing set, it sets std::future_error
-/// (broken_promise). To set it again throws std::future_error (promise_already_satisfied). Setting does not wait, may be
-/// done in callbacks, and wakes all who wait.
+/// (broken_promise). To set it again throws std::future_error (promise_already_satisfied). Setting does not wait, may
+/// be done in callbacks, and wakes all who wait.
 template <class T = void>
 class Promise {
  public:

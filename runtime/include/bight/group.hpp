@@ -26,9 +26,9 @@ class Group : private detail::FiberOwner {
   /// As bight::spawn, as a member. May be called from any fiber of the loop, as long as the Group is not left.
   using FiberOwner::spawn;
 
-  /// Waits until it is empty; members that are spawned meanwhile count. Then throws the first error, in time, with which
-  /// a member has ended since the last join(), if there was one; later ones are dropped. When the caller is cancelled,
-  /// throws Cancelled, and the members go on.
+  /// Waits until it is empty; members that are spawned meanwhile count. Then throws the first error, in time, with
+  /// which a member has ended since the last join(), if there was one; later ones are dropped. When the caller is
+  /// cancelled, throws Cancelled, and the members go on.
   void join();
   /// Waits for `limit` at most, and does not throw members' errors. Whether it was empty. Throws Cancelled.
   template <class Rep, class Period>
@@ -37,8 +37,8 @@ class Group : private detail::FiberOwner {
   }
   [[nodiscard]] bool join_until(TimePoint when);
 
-  /// Cancels the present members; those who come later are not concerned. Does not wait: join() does. A member that does
-  /// not end is waited for.
+  /// Cancels the present members; those who come later are not concerned. Does not wait: join() does. A member that
+  /// does not end is waited for.
   void cancel_all() noexcept { cancel_scope().cancel_children(); }
 
   /// How many members have not ended.

@@ -18,8 +18,8 @@ namespace bight {
 /// the owner, so no lock() overtakes it, not even that of who has just unlocked.
 ///
 /// A try_lock() may still get it before a waiter that it was handed to, but who has not run since; once per waiter. So
-/// std::lock and std::scoped_lock make progress: they hold one lock and try the next, and if what they tried were always
-/// handed on to another who does the same, three fibers could take turns for ever.
+/// std::lock and std::scoped_lock make progress: they hold one lock and try the next, and if what they tried were
+/// always handed on to another who does the same, three fibers could take turns for ever.
 ///
 /// TimedLockable: works with std::unique_lock, std::scoped_lock, std::lock. Fibers of one loop only. To lock twice, to
 /// unlock what one does not own, and to destroy it while fibers wait abort with a sentence. Uncontended it costs a few

@@ -58,9 +58,10 @@ class PoolMember {
 
 /// What is called once for each element: a reference to one that stays where it is, or the element itself.
 template <class Range>
-using PoolItem = std::conditional_t<std::is_lvalue_reference_v<std::ranges::range_reference_t<Range>>,
-                                    std::reference_wrapper<std::remove_reference_t<std::ranges::range_reference_t<Range>>>,
-                                    std::ranges::range_value_t<Range>>;
+using PoolItem =
+    std::conditional_t<std::is_lvalue_reference_v<std::ranges::range_reference_t<Range>>,
+                       std::reference_wrapper<std::remove_reference_t<std::ranges::range_reference_t<Range>>>,
+                       std::ranges::range_value_t<Range>>;
 
 template <class Range, class F>
 using PoolResult = std::invoke_result_t<F&, std::ranges::range_reference_t<Range>>;
@@ -92,8 +93,8 @@ class PoolOutcome {
 
 /// How Pool::imap goes on.
 struct ImapOptions {
-  bool ordered = true;          ///< outcomes in the range's order; else in that of their completion
-  std::size_t look_ahead = 0;   ///< elements begun and not yet read, at most; 0: twice the pool's size
+  bool ordered = true;         ///< outcomes in the range's order; else in that of their completion
+  std::size_t look_ahead = 0;  ///< elements begun and not yet read, at most; 0: twice the pool's size
 };
 
 template <class Range, class F>
@@ -141,9 +142,9 @@ class Pool {
   }
 
   /// Calls `f(element)` for each element of `range`, in fibers, as many at a time as there is room for. Returns the
-  /// results in the range's order. If some threw, waits for all and throws the error of the first in that order. When the
-  /// caller is cancelled, or going through the range throws, those that run are cancelled and waited for. `f` is called
-  /// by several fibers in turn; it and the range must not change meanwhile.
+  /// results in the range's order. If some threw, waits for all and throws the error of the first in that order. When
+  /// the caller is cancelled, or going through the range throws, those that run are cancelled and waited for. `f` is
+  /// called by several fibers in turn; it and the range must not change meanwhile.
   template <std::ranges::input_range Range, class F>
   auto map(Range&& range, F&& f);
 
@@ -153,8 +154,8 @@ class Pool {
   ///     for (auto& outcome : pool.imap(urls, fetch, {.ordered = false})) try { use(outcome.get()); } catch ...
   ///
   /// An element's error is thrown by its outcome's get(), and the others go on; an error of the range itself is thrown
-  /// at the end of the iteration. Leaving the loop early cancels what runs. Not for members of this pool, who could wait
-  /// for each other: std::system_error (resource_deadlock_would_occur).
+  /// at the end of the iteration. Leaving the loop early cancels what runs. Not for members of this pool, who could
+  /// wait for each other: std::system_error (resource_deadlock_would_occur).
   template <std::ranges::input_range Range, class F>
   [[nodiscard]] Imap<Range, std::decay_t<F>> imap(Range&& range, F&& f, ImapOptions options = {}) {
     refuse_members();

@@ -131,13 +131,9 @@ class BasicQueue {
   }
 
   /// Waits for a value. Nothing: it was shut down, and is empty. Throws Cancelled.
-  [[nodiscard]] std::optional<T> get() {
-    return exchange_.receive(TimePoint::max());
-  }
+  [[nodiscard]] std::optional<T> get() { return exchange_.receive(TimePoint::max()); }
   /// Does not wait. Nothing: there is none now, or never again (closed()).
-  [[nodiscard]] std::optional<T> try_get() {
-    return exchange_.take();
-  }
+  [[nodiscard]] std::optional<T> try_get() { return exchange_.take(); }
   /// Waits for `limit` at most. Throws Cancelled.
   template <class Rep, class Period>
   [[nodiscard]] std::optional<T> get_for(const std::chrono::duration<Rep, Period>& limit) {

@@ -94,20 +94,20 @@ template <class F>
   return detail::DefaultCase<std::decay_t<F>>(std::forward<F>(handler));
 }
 
-/// Waits until one of the cases is ready, has it happen, and calls its handler; the others have not happened. Of several
-/// that are ready one is chosen at random, each with the same chance, so none is starved. Returns the place of the case
-/// among the arguments.
+/// Waits until one of the cases is ready, has it happen, and calls its handler; the others have not happened. Of
+/// several that are ready one is chosen at random, each with the same chance, so none is starved. Returns the place of
+/// the case among the arguments.
 ///
-/// Cases: Channel::on_receive and on_send, Event::on_set, AutoResetEvent::on_set, Semaphore::on_acquire, Latch::on_open,
-/// WaitGroup::on_zero, Future::on_ready, Fiber::on_end, Queue::on_get, Socket::on_readable and on_writable, after(),
-/// at(), otherwise(). They are made in the call. What they name must live until select() returns.
+/// Cases: Channel::on_receive and on_send, Event::on_set, AutoResetEvent::on_set, Semaphore::on_acquire,
+/// Latch::on_open, WaitGroup::on_zero, Future::on_ready, Fiber::on_end, Queue::on_get, Socket::on_readable and
+/// on_writable, after(), at(), otherwise(). They are made in the call. What they name must live until select() returns.
 ///
 /// The handlers run after the wait, in the calling fiber; they may wait, and throw. Throws Cancelled if it has to wait:
 /// then none has happened. ChannelClosed, when a send is chosen whose channel is closed, or when there is nothing left
 /// to wait for: only channels that are closed and whose handlers want a value. O(cases).
 template <class... Cases>
-requires(sizeof...(Cases) > 0 && (std::is_base_of_v<detail::SelectCase, Cases> && ...))
-std::size_t select(Cases&&... cases) {
+requires(sizeof...(Cases) > 0 && (std::is_base_of_v<detail::SelectCase, Cases> && ...)) std::size_t
+    select(Cases&&... cases) {
   constexpr std::size_t kDefaults = (std::size_t{detail::kIsDefault<Cases>} + ...);
   static_assert(kDefaults <= 1, "there can be one default case");
   const std::array<detail::SelectCase*, sizeof...(Cases)> all{&cases...};

@@ -28,8 +28,8 @@ class Semaphore {
   Semaphore& operator=(const Semaphore&) = delete;
   ~Semaphore();
 
-  /// Takes a permit, waits for one if there is none. Throws Cancelled, having taken none; one that is free is taken even
-  /// so.
+  /// Takes a permit, waits for one if there is none. Throws Cancelled, having taken none; one that is free is taken
+  /// even so.
   void acquire() {
     if (bound_.here() && permits_ > 0) [[likely]] {
       --permits_;
@@ -59,7 +59,7 @@ class Semaphore {
 
   /// How many are free now.
   [[nodiscard]] std::ptrdiff_t available() const noexcept { return permits_; }
-  /// How many fibers wait. O(n).
+  /// How many fibers wait.
   [[nodiscard]] std::size_t waiting() const noexcept { return waiters_.size(); }
 
   /// A case of select(), see there; the permit is taken when it is chosen.
@@ -68,7 +68,7 @@ class Semaphore {
     return detail::FlagCase<Semaphore&, std::decay_t<F>>(*this, std::forward<F>(handler));
   }
   [[nodiscard]] bool is_set() const noexcept { return permits_ > 0; }  // for select
-  void take() noexcept { static_cast<void>(try_acquire()); }
+  void consume() noexcept { static_cast<void>(try_acquire()); }
   [[nodiscard]] detail::WaitList& waiters() noexcept {
     bound_.enter();
     return waiters_;
@@ -87,10 +87,10 @@ class Semaphore {
 /// unless permits are made on purpose.
 class BoundedSemaphore : private Semaphore {
  public:
-  using Semaphore::Semaphore;
   using Semaphore::acquire;
   using Semaphore::available;
   using Semaphore::on_acquire;
+  using Semaphore::Semaphore;
   using Semaphore::try_acquire;
   using Semaphore::try_acquire_for;
   using Semaphore::try_acquire_until;

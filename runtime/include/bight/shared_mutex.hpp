@@ -11,16 +11,15 @@
 
 namespace bight {
 
-/// A readers-writer lock for the fibers of one loop: many readers at a time, or one writer. (It is shared by readers, as
-/// std::shared_mutex is; not by threads.)
+/// A readers-writer lock for the fibers of one loop: many readers at a time, or one writer. (It is shared by readers,
+/// as std::shared_mutex is; not by threads.)
 ///
 /// Prefers writers: while one waits, readers who come are made to wait, however many have it now. Those who wait take
 /// their turns in the order in which they came, readers next to each other together; so neither readers nor writers can
-/// be starved, and a reader must not lock it again, for a writer may stand between. (A try_lock() may overtake a waiting
-/// writer once, as that of Mutex.) lock() and unlock() are the
-/// writer's, lock_shared() and unlock_shared() the readers': SharedTimedLockable, for std::unique_lock and
-/// std::shared_lock. unlock() by another fiber than the writer, unlock_shared() without readers, and to destroy it
-/// while fibers wait abort with a sentence.
+/// be starved, and a reader must not lock it again, for a writer may stand between. (A try_lock() may overtake a
+/// waiting writer once, as that of Mutex.) lock() and unlock() are the writer's, lock_shared() and unlock_shared() the
+/// readers': SharedTimedLockable, for std::unique_lock and std::shared_lock. unlock() by another fiber than the writer,
+/// unlock_shared() without readers, and to destroy it while fibers wait abort with a sentence.
 class SharedMutex {
  public:
   constexpr SharedMutex() noexcept = default;

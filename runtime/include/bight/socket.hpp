@@ -75,8 +75,9 @@ class Socket {
   void connect(const ::sockaddr* address, ::socklen_t length, std::error_code& error);
   void wait_readable(std::error_code& error);
   void wait_writable(std::error_code& error);
-  /// Cases of select(), see there. While it waits, the select is the one reader (or writer) of the socket. An error, as of
-  /// a socket that is closed meanwhile, is thrown by select() as std::system_error; timeouts of the socket do not count.
+  /// Cases of select(), see there. While it waits, the select is the one reader (or writer) of the socket. An error, as
+  /// of a socket that is closed meanwhile, is thrown by select() as std::system_error; timeouts of the socket do not
+  /// count.
   template <class F>
   [[nodiscard]] auto on_readable(F&& handler) {
     return detail::ReadinessCase<std::decay_t<F>>(fd_, state_, detail::Readiness::readable, std::forward<F>(handler));

@@ -22,12 +22,14 @@ namespace bight {
 
 namespace detail {
 
-/// What is waited for: something that comes up once, is_set(), and a list of who waits for it.
+/// What is waited for: something that comes up, is_set(), and a list of who waits for it. Not what is used up by being
+/// waited for, as a permit is, for who waits for several may get several.
 template <class T>
 concept Waitable = requires(T& object) {
   { object.is_set() } -> std::convertible_to<bool>;
   { object.waiters() } -> std::same_as<WaitList&>;
-};
+}
+&&!requires(T & object) { object.consume(); };
 
 template <class R>
 [[nodiscard]] FiberEnd flag_of(const Fiber<R>& fiber) noexcept {
@@ -87,8 +89,8 @@ concept WaitableRange = std::ranges::sized_range<Range>;
 
 }  // namespace detail
 
-/// Waits until `count` of the objects in `range` (Fiber, Future, Event, Latch, WaitGroup) are done or set, or `until` has
-/// come, and returns which, in the order in which that happened; those that were so before come first, in their own
+/// Waits until `count` of the objects in `range` (Fiber, Future, Event, Latch, WaitGroup) are done or set, or `until`
+/// has come, and returns which, in the order in which that happened; those that were so before come first, in their own
 /// order. That many exactly, or fewer when `until` came; a `count` beyond the range's size means all. Does not throw
 /// their errors. Throws Cancelled if it has to wait. O(size), two allocations.
 template <detail::WaitableRange Range>
@@ -103,8 +105,7 @@ template <detail::WaitableRange Range>
 
 /// Waits for the first; its place in the range, which must not be empty.
 template <detail::WaitableRange Range>
-requires(!detail::Waitable<std::remove_reference_t<Range>>)
-[[nodiscard]] std::size_t wait_any(Range&& range) {
+requires(!detail::Waitable<std::remove_reference_t<Range>>) [[nodiscard]] std::size_t wait_any(Range&& range) {
   BIGHT_CHECK(std::ranges::size(range) > 0, "wait_any of nothing would wait for ever");
   return wait_n(range, 1).front();
 }

@@ -15,7 +15,8 @@ class WaitGroup {
  public:
   WaitGroup() noexcept { none_.set(); }
 
-  /// Counts up before the work begins, or down with a negative number. Aborts with a sentence below zero. Does not wait.
+  /// Counts up before the work begins, or down with a negative number. Aborts with a sentence below zero. Does not
+  /// wait.
   void add(std::ptrdiff_t by = 1) noexcept;
   void done() noexcept { add(-1); }
   /// Waits until the count is, or meanwhile was, zero. Throws Cancelled.

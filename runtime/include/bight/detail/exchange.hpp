@@ -174,7 +174,7 @@ class Exchange {
  private:
   /// A value can then be moved from the store straight to where it goes, without a std::optional on the way: copies of
   /// one that was just written stall the processor for longer than all the rest takes.
-  static constexpr bool kPlain = std::is_nothrow_move_constructible_v<T> && requires(Store& store) { store.front(); };
+  static constexpr bool kPlain = std::is_nothrow_move_constructible_v<T> && requires(Store & store) { store.front(); };
 
   /// The front one has been moved from.
   struct Taken {

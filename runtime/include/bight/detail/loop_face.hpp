@@ -10,7 +10,7 @@ struct FiberControl;
 /// What inlined code may see of the thread's loop, so that a lock that is free costs no call.
 struct LoopFace {
   FiberControl* running_fiber = nullptr;  // null outside fibers
-  std::uint64_t serial = 0;         // no two loops of a process have the same; 0: there is none
+  std::uint64_t serial = 0;               // no two loops of a process have the same; 0: there is none
 };
 
 /// Stands for "no loop on this thread", so that who looks need not test for null. Never written to.

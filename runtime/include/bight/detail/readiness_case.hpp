@@ -14,8 +14,8 @@ struct ReadinessOp;
 
 enum class Readiness : unsigned char { readable, writable };
 
-/// What in a descriptor's case does not depend on the handler. Its operation may be with the kernel when another case is
-/// chosen; settle() waits until it is not.
+/// What in a descriptor's case does not depend on the handler. Its operation may be with the kernel when another case
+/// is chosen; settle() waits until it is not.
 class ReadinessCaseBase : public SelectCase {
  public:
   ReadinessCaseBase(int fd, FdState* state, Readiness what) noexcept;

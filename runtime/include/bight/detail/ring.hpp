@@ -44,7 +44,6 @@ class Ring {
   }
 
  private:
-
   [[nodiscard]] T* at(std::size_t position) const noexcept { return memory_ + (position & (room_ - 1)); }
 
   void grow() {

@@ -28,8 +28,8 @@ class SelectWait : public Parking {
  public:
   SelectWait(FiberControl& who, std::span<SelectCase* const> all) noexcept;
 
-  /// This case it is. The others' links leave their lists at once, so that nobody serves them any more. The first one to
-  /// be chosen stays so.
+  /// This case it is. The others' links leave their lists at once, so that nobody serves them any more. The first one
+  /// to be chosen stays so.
   void choose(SelectCase& which) noexcept;
   [[nodiscard]] SelectCase* chosen() const noexcept { return chosen_; }
 
@@ -161,7 +161,7 @@ class SendCase final : public SelectCase {
 };
 
 /// For what is up or down, and has a list of who waits for its being up: is_set(), waiters(). What is used up by one,
-/// like a permit, has take() besides. Flag may be a reference.
+/// like a permit, has consume() besides. Flag may be a reference.
 template <class Flag, class F>
 class FlagCase final : public SelectCase {
  public:
@@ -170,7 +170,7 @@ class FlagCase final : public SelectCase {
 
   bool ready() noexcept override { return flag_.is_set(); }
   void take() override {
-    if constexpr (requires(Flag& used) { used.take(); }) flag_.take();
+    if constexpr (requires(Flag & used) { used.consume(); }) flag_.consume();
   }
   bool enlist(SelectWait& wait) noexcept override {
     link_.of = this;

@@ -18,7 +18,8 @@ class WaitList;
 ///
 /// Whoever wakes a link has given it what it waited for: a permit, a value, the news. Before that it was taken out of
 /// its list, and the links it had in other lists were, too. So a link in a list can always be served, each wait ends
-/// for one reason alone, and nothing given is lost: a cancellation or a time limit that comes later finds the wait over.
+/// for one reason alone, and nothing given is lost: a cancellation or a time limit that comes later finds the wait
+/// over.
 struct WaitLink {
   WaitLink() noexcept = default;
   WaitLink(const WaitLink&) = delete;
@@ -28,9 +29,9 @@ struct WaitLink {
 
   WaitLink* next = nullptr;
   WaitLink* previous = nullptr;
-  WaitList* list = nullptr;               // null: in none
+  WaitList* list = nullptr;                     // null: in none
   void (*woken)(WaitLink&) noexcept = nullptr;  // has the fiber made ready; runs no other code of the program's
-  Parking* parking = nullptr;             // for woken()
+  Parking* parking = nullptr;                   // for woken()
 };
 
 /// Links in the order in which they came. Intrusive; all but wake_all() are O(1), for a scope may cancel thousands who
@@ -43,12 +44,7 @@ class WaitList {
 
   [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
   [[nodiscard]] WaitLink* first() const noexcept { return first_; }
-  /// O(n): for reports and tests.
-  [[nodiscard]] std::size_t size() const noexcept {
-    std::size_t count = 0;
-    for (const WaitLink* each = first_; each != nullptr; each = each->next) ++count;
-    return count;
-  }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
   void push(WaitLink& link) noexcept {
     link.list = this;
@@ -56,6 +52,7 @@ class WaitList {
     link.previous = last_;
     (last_ != nullptr ? last_->next : first_) = &link;
     last_ = &link;
+    ++size_;
   }
   /// For who was first already.
   void push_front(WaitLink& link) noexcept {
@@ -64,12 +61,14 @@ class WaitList {
     link.next = first_;
     (first_ != nullptr ? first_->previous : last_) = &link;
     first_ = &link;
+    ++size_;
   }
   /// One that is in this list.
   void remove(WaitLink& link) noexcept {
     (link.previous != nullptr ? link.previous->next : first_) = link.next;
     (link.next != nullptr ? link.next->previous : last_) = link.previous;
     link.list = nullptr;
+    --size_;
   }
   /// Takes one that is in this list out and wakes it. Waking never switches: it appends to the run queue.
   void wake(WaitLink& link) noexcept {
@@ -92,6 +91,7 @@ class WaitList {
  private:
   WaitLink* first_ = nullptr;
   WaitLink* last_ = nullptr;
+  std::size_t size_ = 0;
 };
 
 /// How a wait has ended.
