@@ -3,6 +3,7 @@
 
 #include <cxxabi.h>
 
+#include <cstddef>
 #include <exception>
 
 #include <boost/context/detail/fcontext.hpp>
@@ -81,14 +82,15 @@ void announce(Context& from, Context& to, bool ends) noexcept {
   static_cast<void>(ends);
 }
 
-/// The first thing done on the new stack: files the state of the one that was left.
-void arrive(transfer_t transfer, Context* self) noexcept {
+/// The first thing done on the new stack, which `notes` describe unless it has just been entered: files the state of
+/// the one that was left.
+void arrive(transfer_t transfer, StackNotes* notes) noexcept {
   auto& previous = *static_cast<Context*>(transfer.data);
   previous.stack_pointer = transfer.fctx;
 #if defined(BIGHT_ASAN)
   const void* bottom = nullptr;
   std::size_t size = 0;
-  __sanitizer_finish_switch_fiber(self != nullptr ? self->notes->shadow : nullptr, &bottom, &size);
+  __sanitizer_finish_switch_fiber(notes != nullptr ? notes->shadow : nullptr, &bottom, &size);
   if (previous.notes->bottom == nullptr) {  // the thread's own stack, whose place only the sanitizer knows
     previous.notes->bottom = bottom;
     previous.notes->size = size;
@@ -100,21 +102,19 @@ void arrive(transfer_t transfer, Context* self) noexcept {
     tsan_ended = nullptr;
   }
 #endif
-  static_cast<void>(self);
+  static_cast<void>(notes);
 }
 
+template <void (*Main)() noexcept>
 [[noreturn]] void enter(transfer_t transfer) noexcept {
   arrive(transfer, nullptr);
-  fiber_main();
+  Main();
+  std::terminate();  // there is nothing to return to
 }
 
-}  // namespace
-
-void* exception_state() noexcept { return abi::__cxa_get_globals(); }
-
-void make_context(Context& context, StackNotes& notes, void* top, std::size_t size) noexcept {
+void prepare(Context& context, StackNotes& notes, void* top, std::size_t size, void (*entry)(transfer_t)) noexcept {
   context.notes = &notes;
-  context.stack_pointer = make_fcontext(top, size, enter);
+  context.stack_pointer = make_fcontext(top, size, entry);
   context.caught_exceptions = nullptr;
   context.uncaught_exceptions = 0;
   context.notes->bottom = static_cast<std::byte*>(top) - size;
@@ -124,10 +124,47 @@ void make_context(Context& context, StackNotes& notes, void* top, std::size_t si
 #endif
 }
 
+}  // namespace
+
+void* exception_state() noexcept { return abi::__cxa_get_globals(); }
+
+void make_context(Context& context, StackNotes& notes, void* top, std::size_t size) noexcept {
+  prepare(context, notes, top, size, enter<fiber_main>);
+}
+
+void make_coroutine_context(Context& context, StackNotes& notes, void* top, std::size_t size) noexcept {
+  prepare(context, notes, top, size, enter<coroutine_main>);
+}
+
+void drop_unused_context(Context& context) noexcept {
+#if defined(BIGHT_TSAN)
+  __tsan_destroy_fiber(context.notes->shadow);
+#endif
+  static_cast<void>(context);
+}
+
 void switch_context(Context& from, Context& to, void* exceptions) noexcept {
   exchange_exceptions(from, to, exceptions);
   announce(from, to, false);
-  arrive(jump(to.stack_pointer, &from), &from);
+  // `from` itself need not be there any more when somebody continues: a coroutine may hand what is in it on to another.
+  StackNotes* const notes = from.notes;
+  arrive(jump(to.stack_pointer, &from), notes);
+}
+
+Arrival switch_by_jump(Context& from, Context& to, void* exceptions) noexcept {
+  exchange_exceptions(from, to, exceptions);
+#if defined(BIGHT_ASAN) || defined(BIGHT_TSAN)
+  StackNotes* const notes = from.notes;
+  announce(from, to, false);
+  const transfer_t transfer = jump_fcontext(to.stack_pointer, &from);
+  arrive(transfer, notes);
+  return {transfer.fctx, transfer.data};
+#else
+  // Not by `jump`, and with the type of what is returned: so it is the compiler that makes this a jump.
+  static_assert(sizeof(Arrival) == sizeof(transfer_t) && offsetof(Arrival, left) == offsetof(transfer_t, data));
+  using Jump = Arrival (*)(void*, void*) noexcept;
+  return reinterpret_cast<Jump>(reinterpret_cast<void (*)()>(jump_fcontext))(to.stack_pointer, &from);
+#endif
 }
 
 void leave_context(Context& from, Context& to, void* exceptions) noexcept {

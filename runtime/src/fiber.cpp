@@ -41,12 +41,6 @@ void yield() {
 namespace detail {
 namespace {
 
-#if defined(BIGHT_BIG_FRAMES)
-constexpr std::size_t kFrameFactor = 4;  // sanitized code needs several times the stack
-#else
-constexpr std::size_t kFrameFactor = 1;
-#endif
-
 FiberStatus run_body(FiberControl& fiber) noexcept {
   const bool skip = fiber.cancel_pending();
   try {
@@ -202,7 +196,7 @@ bool exists() noexcept { return detail::Loop::current() != nullptr && detail::Lo
 std::size_t stack_left() noexcept {
   const detail::FiberControl& self = detail::Loop::require().require_fiber();
   return static_cast<std::size_t>(static_cast<const std::byte*>(__builtin_frame_address(0)) -
-                                  static_cast<const std::byte*>(self.stack.bottom));
+                                  static_cast<const std::byte*>(self.context.notes->bottom));
 }
 
 }  // namespace this_fiber

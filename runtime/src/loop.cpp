@@ -42,6 +42,7 @@ Loop::~Loop() {
   stacks_.for_each_owner([](const FiberControl&) {
     BIGHT_CHECK(false, "a Fiber handle outlives its loop: the fiber's outcome is on a stack that goes with the loop");
   });
+  BIGHT_CHECK(coroutines_ == 0, "a Coroutine or Generator outlives its loop: its stack goes with the loop");
   // In a simulated world, what is left open is for testing::Sim::leaks() to tell.
   BIGHT_CHECK(virtual_time_ || descriptors_.open_count() == 0,
               "a Socket (or stream, or listener) outlives its loop: it must not outlive run()");

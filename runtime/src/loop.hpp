@@ -152,6 +152,9 @@ class Loop : public LoopFace {
   [[nodiscard]] FdTable& descriptors() noexcept { return descriptors_; }
   [[nodiscard]] BufferPool& buffers() noexcept { return buffers_; }
   [[nodiscard]] StackPool& stacks() noexcept { return stacks_; }
+  /// How many coroutines have one of those stacks.
+  [[nodiscard]] std::size_t& coroutines() noexcept { return coroutines_; }
+  [[nodiscard]] void* exceptions() const noexcept { return exceptions_; }
   [[nodiscard]] bool engine_is_virtual() const noexcept { return virtual_time_; }
   // Both async-signal-safe.
   [[nodiscard]] const FiberControl* owner_of_guard(const void* address) const noexcept {
@@ -211,6 +214,7 @@ class Loop : public LoopFace {
   std::uint64_t random_ = 0x9e3779b97f4a7c15;
   std::size_t alive_ = 0;
   std::size_t daemons_ = 0;
+  std::size_t coroutines_ = 0;
   bool ending_ = false;  // everything has been cancelled
   bool stop_requested_ = false;
   WaitList stop_waiters_;

@@ -9,6 +9,8 @@
 #include <mutex>
 #include <string_view>
 
+#include <bight/detail/coroutine_control.hpp>
+
 #include "loop.hpp"
 
 namespace bight::detail {
@@ -45,19 +47,43 @@ class Line {
   std::size_t length_ = 0;
 };
 
-void report(const Loop& loop, const FiberControl& fiber) noexcept {
-  const auto size =
+/// `coroutine`: the one on whose stack it has happened, if any.
+void report(const Loop& loop, const FiberControl& fiber, const CoroutineControl* coroutine) noexcept {
+  const auto fiber_size =
       static_cast<std::uint64_t>(loop.stack_top(fiber) - static_cast<const std::byte*>(fiber.stack.bottom));
   Line line;
-  line << "bight: fatal: fiber #" << fiber.id << " '" << fiber.name() << "' overflowed its stack of " << size
-       << " bytes; spawned ";
+  line << "bight: fatal: fiber #" << fiber.id << " '" << fiber.name() << "' overflowed ";
+  if (coroutine != nullptr) {
+    line << "a coroutine's stack of " << std::uint64_t{coroutine->stack.size} << " bytes; spawned ";
+  } else {
+    line << "its stack of " << fiber_size << " bytes; spawned ";
+  }
   if (fiber.spawn_address == nullptr) {
     line << "at " << fiber.spawn_site.file << ":" << std::uint64_t{fiber.spawn_site.line};
   } else {
     line << "in a call without a recorded line";
   }
-  line << "; give it more with SpawnOptions::stack_size, or keep big objects off its stack\n";
+  line << "; give it more with " << (coroutine != nullptr ? "CoroutineOptions" : "SpawnOptions")
+       << "::stack_size, or keep big objects off its stack\n";
   line.print();
+}
+
+/// The coroutine that the fiber is in, if `address` lies in the guard of its stack.
+const CoroutineControl* owner_of_guard(const FiberControl& fiber, const void* address) noexcept {
+  const CoroutineControl* coroutine = fiber.coroutine;
+  if (coroutine == nullptr) return nullptr;
+  const auto* bottom = static_cast<const std::byte*>(coroutine->stack.bottom);
+  const auto* at = static_cast<const std::byte*>(address);
+  return at < bottom && at >= bottom - StackPool::kPage ? coroutine : nullptr;
+}
+
+/// Whether it was an overflow, which is then reported.
+bool reported(const Loop& loop, const void* address) noexcept {
+  const FiberControl* running = loop.running();
+  const CoroutineControl* coroutine = running != nullptr ? owner_of_guard(*running, address) : nullptr;
+  const FiberControl* fiber = coroutine != nullptr ? running : loop.owner_of_guard(address);
+  if (fiber != nullptr) report(loop, *fiber, coroutine);
+  return fiber != nullptr;
 }
 
 /// SIGSEGV as if nobody had asked for it. Returning then repeats the access, which ends the process, core dump and all;
@@ -69,8 +95,7 @@ void die_of(const siginfo_t& info) noexcept {
 
 void on_segv(int number, siginfo_t* info, void* context) {
   if (const Loop* loop = Loop::current()) {
-    if (const FiberControl* fiber = loop->owner_of_guard(info->si_addr)) {
-      report(*loop, *fiber);
+    if (reported(*loop, info->si_addr)) {
       die_of(*info);
       return;
     }

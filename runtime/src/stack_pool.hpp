@@ -12,6 +12,12 @@
 
 namespace bight::detail {
 
+#if defined(BIGHT_BIG_FRAMES)
+inline constexpr std::size_t kFrameFactor = 4;  // sanitized code needs several times the stack
+#else
+inline constexpr std::size_t kFrameFactor = 1;
+#endif
+
 /// Fiber stacks: equal ones side by side in slabs, per size class, each with a guard page at its low end, reused last
 /// in first out so that the next fiber runs on memory that is in the cache.
 ///

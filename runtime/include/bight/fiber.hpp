@@ -376,7 +376,7 @@ void set_name(std::string name);
 void checkpoint();
 /// Whether the caller runs in a fiber at all.
 [[nodiscard]] bool exists() noexcept;
-/// Bytes between the caller's frame and the end of the fiber's stack.
+/// Bytes between the caller's frame and the end of the stack it is on: the fiber's, or in a coroutine that one's.
 [[nodiscard]] std::size_t stack_left() noexcept;
 
 }  // namespace this_fiber

@@ -84,6 +84,7 @@ class DoneCallbacks {
 
 class FiberOwner;
 struct LocalSlots;
+struct CoroutineControl;
 
 /// Everything the scheduler knows of a fiber. It sits at the top of the fiber's own stack with the callable and the
 /// result right behind it (see Task in fiber.hpp), so a spawn is one pooled stack and no other allocation. It lives as
@@ -113,6 +114,7 @@ struct alignas(64) FiberControl {
   WaitList joiners;
   DoneCallbacks done_callbacks;
   LocalSlots* locals = nullptr;
+  CoroutineControl* coroutine = nullptr;  // the innermost one that it is in
   std::string* own_name = nullptr;
   std::string_view type_name;  // what the callable's type is called: the name of a fiber that was given none
   const void* spawn_address = nullptr;
