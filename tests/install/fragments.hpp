@@ -8,6 +8,7 @@
 
 #include <bight/deadline.hpp>
 #include <bight/fiber.hpp>
+#include <bight/generator.hpp>
 #include <bight/net/tcp.hpp>
 #include <bight/run.hpp>
 #include <bight/scope.hpp>

@@ -18,9 +18,11 @@
 
 #include <gtest/gtest.h>
 
+#include <bight/coroutine.hpp>
 #include <bight/deadline.hpp>
 #include <bight/fd.hpp>
 #include <bight/fiber.hpp>
+#include <bight/generator.hpp>
 #include <bight/scope.hpp>
 #include <bight/time.hpp>
 
@@ -66,6 +68,32 @@ std::size_t allocations_of(int times, What&& what) {
   const std::size_t before = allocations;
   for (int i = 0; i < times; ++i) what();
   return allocations - before;
+}
+
+TEST(Allocation, CoroutinesAndGenerators) {
+  on_loop([] {
+    Coroutine<int, int> sums([](auto& self, int next) -> int {
+      for (int sum = 0;;) next = self.yield(sum += next);
+    });
+    EXPECT_EQ(allocations_of(100, [&] { static_cast<void>(sums.resume(1)); }), 0U);
+    EXPECT_EQ(allocations_of(100,
+                             [] {
+                               const Generator<int> three([](auto& yield) {
+                                 for (int i = 0; i < 3; ++i) yield(i);
+                               });
+                             }),
+              0U);
+    EXPECT_EQ(allocations_of(100,
+                             [] {
+                               int sum = 0;
+                               const auto body = [](auto& yield) {
+                                 for (int i = 0; i < 3; ++i) yield(i);
+                               };
+                               for (const int each : Generator<int>(body)) sum += each;
+                               EXPECT_EQ(sum, 3);
+                             }),
+              0U);
+  });
 }
 
 TEST(Allocation, IsCounted) {
