@@ -18,7 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROGRAMS = ["switch", "spawn", "timers", "cancel", "post", "memory", "boost_fiber"]
+PROGRAMS = ["switch", "coroutine", "spawn", "timers", "cancel", "post", "memory", "boost_fiber"]
 SLOW_PROGRAMS = {"memory": 3}  # and how many rounds are enough
 
 JUMP = "switch: jump"
@@ -39,6 +39,13 @@ ROWS = [
     Row("Boost.Fiber: yield, 2 fibers", "boost_fiber: boost_fiber_yield/2"),
     Row("Boost.Fiber: yield, 1000 fibers", "boost_fiber: boost_fiber_yield/1000"),
     Row("Boost.Fiber: yield, 10 000 fibers", "boost_fiber: boost_fiber_yield/10000"),
+    "Coroutines",
+    Row("`Coroutine`: resume + yield", "coroutine: resume_yield", ["jumps 3.5"]),
+    Row("`Generator`: one value", "coroutine: generate", ["jumps 3.5"]),
+    Row("`Coroutine`: transfer", "coroutine: transfer"),
+    Row("make and drop one that never runs", "coroutine: make_and_drop"),
+    Row("a generator of three values, from first to last", "coroutine: three_values"),
+    Row("unwind an unfinished one", "coroutine: unwind"),
     "Life",
     Row("spawn + join", "spawn: spawn_join", ["ns 90", "jumps 16"]),
     Row("spawn + join, in batches of 1000", r"spawn: spawn_join_batch/\d+", ["ns 60"]),

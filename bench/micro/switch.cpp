@@ -3,43 +3,16 @@
 // What it costs to switch from one fiber to the next: `yield` through the scheduler, beside the bare Boost.Context jump
 // that it is made of. All fibers run the same function, as the connections of a server do.
 
-#include <boost/context/detail/fcontext.hpp>
-
-#include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include <bight/fiber.hpp>
 #include <bight/scope.hpp>
 
 #include "harness.hpp"
+#include "jump.hpp"
 
 namespace bench::micro {
 namespace {
-
-using boost::context::detail::fcontext_t;
-using boost::context::detail::jump_fcontext;
-using boost::context::detail::make_fcontext;
-using boost::context::detail::transfer_t;
-
-// --- Two contexts that jump to each other
-
-[[gnu::noinline]] transfer_t jump_rounds(transfer_t other, std::int64_t count) {
-  for (; count > 0; --count) other = jump_fcontext(other.fctx, nullptr);
-  return other;
-}
-
-void jump_for_ever(transfer_t other) {
-  const std::int64_t rounds = *static_cast<const std::int64_t*>(other.data);
-  for (;;) other = jump_rounds(other, rounds);
-}
-
-void jump(benchmark::State& state, std::int64_t rounds) {
-  std::vector<std::byte> stack(64 * 1024);
-  const fcontext_t made = make_fcontext(stack.data() + stack.size(), stack.size(), jump_for_ever);
-  transfer_t other = jump_fcontext(made, &rounds);
-  while (state.KeepRunningBatch(2 * rounds)) other = jump_rounds(other, rounds);
-}
 
 // --- Fibers
 
