@@ -10,26 +10,41 @@
 #include <typeinfo>
 
 namespace bight::detail {
-namespace {
 
-void append_site(const FiberControl& fiber, std::string& text) {
-  if (fiber.spawn_address == nullptr) {
-    const char* file = fiber.spawn_site.file;
-    const char* slash = std::strrchr(file, '/');
-    text.append(slash != nullptr ? slash + 1 : file).append(":").append(std::to_string(fiber.spawn_site.line));
+void describe_site(const CallSite& site, const void* address, std::string& text) {
+  if (address == nullptr) {
+    const char* slash = std::strrchr(site.file, '/');
+    text.append(slash != nullptr ? slash + 1 : site.file).append(":").append(std::to_string(site.line));
     return;
   }
   Dl_info info{};
-  if (::dladdr(fiber.spawn_address, &info) != 0 && info.dli_sname != nullptr) {
+  if (::dladdr(address, &info) != 0 && info.dli_sname != nullptr) {
     text += demangle(info.dli_sname);
     return;
   }
-  char address[32];
-  std::snprintf(address, sizeof address, "%p", fiber.spawn_address);
-  text += address;
+  char number[32];
+  std::snprintf(number, sizeof number, "%p", address);
+  text += number;
 }
 
-}  // namespace
+void describe_frame(const void* address, std::string& text) {
+  Dl_info info{};
+  char number[64];
+  if (::dladdr(address, &info) == 0 || info.dli_fname == nullptr) {
+    std::snprintf(number, sizeof number, "%p", address);
+    text += number;
+    return;
+  }
+  const auto distance = [&](const void* from) {
+    return static_cast<unsigned long>(static_cast<const char*>(address) - static_cast<const char*>(from));
+  };
+  if (info.dli_sname != nullptr) {
+    std::snprintf(number, sizeof number, "+0x%lx ", distance(info.dli_saddr));
+    text.append(demangle(info.dli_sname)).append(number);
+  }
+  std::snprintf(number, sizeof number, "+0x%lx)", distance(info.dli_fbase));
+  text.append("(").append(info.dli_fname).append(number);
+}
 
 std::string demangle(const char* name) {
   int status = 0;
@@ -57,7 +72,7 @@ void describe_fiber(const FiberControl& fiber, std::string& text) {
     fiber.parking->kind->describe(*fiber.parking, text);
   }
   text.append(", spawned at ");
-  append_site(fiber, text);
+  describe_site(fiber.spawn_site, fiber.spawn_address, text);
   text.append("\n");
 }
 

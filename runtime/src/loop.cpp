@@ -15,6 +15,7 @@
 #include "overflow.hpp"
 #include "remote_queue.hpp"
 #include "signals.hpp"
+#include "watchdog.hpp"
 
 namespace bight::detail {
 
@@ -154,6 +155,7 @@ void Loop::destroy(FiberControl& fiber) noexcept {
 int Loop::run(void (*main)(void*), void* argument) {
   OverflowReports overflow_reports(*this);
   StopSignals stop_signals(*this, options_.stop_on_signals && !virtual_time_);
+  Watchdog watchdog(*this, virtual_time_ ? Duration::zero() : watchdog_limit(options_));
   {
     SpawnOptions how;
     how.name = "main";
@@ -200,7 +202,9 @@ void Loop::run_slice() noexcept {
   if (!virtual_time_) slice_end_ = look_at_clock() + options_.slice_time;
   running_fiber = next;
   next->status = FiberStatus::running;
+  in_slice_.store(true, std::memory_order_relaxed);
   switch_context(context_, next->context, exceptions_);
+  in_slice_.store(false, std::memory_order_relaxed);
 }
 
 TimePoint Loop::wait_limit() {
@@ -310,6 +314,13 @@ void Loop::take_signals() noexcept {
 
 // --- Reports
 // ----------
+
+bool Loop::somebody_waits() const noexcept {
+  // Any operation counts: whether it could be finished, only a look at the engine tells, and that is what does not
+  // happen. Timers may be read at any moment: what they are made of lives until it has been unlinked.
+  return !ready_.empty() || counters_.operations_in_flight != 0 || remote_->pending() || !callbacks_.empty() ||
+         timers_.next() <= Clock::now();
+}
 
 LoopStats Loop::stats() const noexcept {
   LoopStats stats = counters_;

@@ -29,6 +29,7 @@
 namespace bight::detail {
 
 class RemoteQueue;
+class Watchdog;
 
 /// Fibers that are ready, first in first out. Intrusive.
 class RunQueue {
@@ -36,6 +37,9 @@ class RunQueue {
   [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
   [[nodiscard]] std::uint64_t pushed() const noexcept { return pushed_; }  // ever
   [[nodiscard]] std::uint64_t popped() const noexcept { return popped_; }
+  [[nodiscard]] std::uint64_t progress() noexcept {  // popped(), for other threads
+    return std::atomic_ref(popped_).load(std::memory_order_relaxed);
+  }
   void push(FiberControl& fiber) noexcept {
     fiber.next = nullptr;
     (last_ != nullptr ? last_->next : first_) = &fiber;
@@ -45,7 +49,8 @@ class RunQueue {
   FiberControl* pop() noexcept {
     FiberControl* fiber = first_;
     if (fiber != nullptr) {
-      ++popped_;
+      // Nobody else writes it, so this need not be one operation; but the watchdog's thread reads.
+      std::atomic_ref(popped_).store(popped_ + 1, std::memory_order_relaxed);
       first_ = fiber->next;
       if (first_ == nullptr) last_ = nullptr;
     }
@@ -166,6 +171,16 @@ class Loop : public LoopFace {
   [[nodiscard]] LoopStats& counters() noexcept { return counters_; }
   [[nodiscard]] std::string dump_fibers() const;
 
+  // For the watchdog.
+
+  /// What changes whenever a fiber begins or goes on; any thread.
+  [[nodiscard]] std::uint64_t progress() noexcept { return ready_.progress(); }
+  /// Whether a fiber runs, rather than the loop; any thread.
+  [[nodiscard]] bool in_slice() const noexcept { return in_slice_.load(std::memory_order_relaxed); }
+  /// Whether the running fiber keeps anybody waiting. Async-signal-safe.
+  [[nodiscard]] bool somebody_waits() const noexcept;
+  [[nodiscard]] Watchdog*& watchdog() noexcept { return watchdog_; }
+
  private:
   TimePoint look_at_clock() noexcept;
 
@@ -222,6 +237,8 @@ class Loop : public LoopFace {
   std::uint32_t signals_seen_ = 0;
   int ended_by_signal_ = 0;
   std::string deadlock_;
+  std::atomic<bool> in_slice_{false};
+  Watchdog* watchdog_ = nullptr;
   LoopStats counters_;
 };
 

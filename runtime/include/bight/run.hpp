@@ -49,6 +49,16 @@ struct RunOptions {
   std::size_t posts_max = 1'000'000;  ///< callbacks from other threads that may wait; beyond, Remote::post throws
   unsigned ring_entries = 256;        ///< io_uring submission queue
   bool stop_on_signals = true;  ///< SIGTERM and SIGINT request a stop: see stop.hpp. Only the first loop of a process
+  /// A fiber that runs for longer than this without waiting, while others wait for their turn, is reported: a warning
+  /// with its name and stack, once each time. Zero: off. Nothing: the environment's BIGHT_WATCHDOG ("50ms", "2s",
+  /// "off"), else 100 ms in debug builds of bight and off in others. Others wait when a fiber is ready, an operation is
+  /// under way, a timer is due, or a callback has been posted. Real time only: never under the sim engine.
+  ///
+  /// It takes a thread per loop, and SIGURG (whose default is to be ignored), which is sent to the loop's thread when
+  /// there is something to report; a handler that the program has for it before run() keeps getting its own. A system
+  /// call in which such a fiber blocks may return EINTR then, if it is one that SA_RESTART does not help (poll,
+  /// nanosleep).
+  std::optional<Duration> watchdog{};
   /// Called for an error nobody will see; empty: one line on standard error. Must not throw.
   std::function<void(const UnhandledError&)> on_unhandled_error{};
   detail::SimWorld* sim = nullptr;  ///< set by testing::Sim

@@ -30,6 +30,7 @@ struct LoopStats {
   std::uint64_t engine_calls = 0;    ///< io_uring_enter or epoll_wait
   std::uint64_t engine_entries = 0;  ///< submission entries (uring), epoll_ctl calls (epoll), events (sim)
   std::uint64_t unhandled_errors = 0;
+  std::uint64_t stalls = 0;  ///< fibers that kept the loop for too long: RunOptions::watchdog
 };
 
 }  // namespace bight
