@@ -75,6 +75,7 @@ void Loop::add(FiberControl& fiber) noexcept {
 }
 
 void Loop::park(Parking& parking) noexcept {
+  check_mutexes();
   FiberControl& self = *running_fiber;
   self.status = FiberStatus::parked;
   self.parking = &parking;
@@ -82,6 +83,7 @@ void Loop::park(Parking& parking) noexcept {
 }
 
 void Loop::pass() noexcept {
+  check_mutexes();
   FiberControl& self = *running_fiber;
   if (ready_.empty() && slice_left_ > 0) {
     --slice_left_;
@@ -124,6 +126,7 @@ bool Loop::extend_slice() noexcept {
 }
 
 void Loop::finish(FiberControl& fiber) noexcept {
+  check_mutexes();
   if (fiber.owner != nullptr) fiber.owner->dismiss(fiber);
   fiber.joiners.wake_all();
   callbacks_.take(fiber.done_callbacks);
@@ -202,6 +205,7 @@ void Loop::run_slice() noexcept {
   if (!virtual_time_) slice_end_ = look_at_clock() + options_.slice_time;
   running_fiber = next;
   next->status = FiberStatus::running;
+  if constexpr (kWatchMutexes) mutexes_at_entry_ = mutexes_held();
   in_slice_.store(true, std::memory_order_relaxed);
   switch_context(context_, next->context, exceptions_);
   in_slice_.store(false, std::memory_order_relaxed);

@@ -22,6 +22,7 @@
 #include "describe.hpp"
 #include "engine/engine.hpp"
 #include "fd_table.hpp"
+#include "mutex_watch.hpp"
 #include "stack_pool.hpp"
 #include "sys/cycle_counter.hpp"
 #include "timers.hpp"
@@ -186,6 +187,12 @@ class Loop : public LoopFace {
 
   static constexpr int kSliceStep = 32;  // switches between two looks at the clock
 
+  void check_mutexes() const noexcept {
+    if constexpr (kWatchMutexes) {
+      if (mutexes_held() > mutexes_at_entry_) refuse_held_mutex();
+    }
+  }
+
   void turn();
   void run_slice() noexcept;
   [[nodiscard]] FiberControl* next_in_slice() noexcept;
@@ -237,6 +244,7 @@ class Loop : public LoopFace {
   std::uint32_t signals_seen_ = 0;
   int ended_by_signal_ = 0;
   std::string deadlock_;
+  int mutexes_at_entry_ = 0;  // held by the thread when the loop let fibers run
   std::atomic<bool> in_slice_{false};
   Watchdog* watchdog_ = nullptr;
   LoopStats counters_;
