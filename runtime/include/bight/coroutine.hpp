@@ -42,7 +42,7 @@ concept CoroutineBody =
 
 /// What is said to a suspended coroutine, moved out of the sender's frame.
 template <class In>
-In take_gift(CoroutineControl& control) {
+[[gnu::always_inline]] inline In take_gift(CoroutineControl& control) {
   if (control.order != CoroutineOrder::take_value) [[unlikely]]
     obey_order(control);
   if constexpr (!std::is_void_v<In>) return std::move(*static_cast<In*>(control.gift));
@@ -119,6 +119,9 @@ struct CoroutineTask : CoroutineControl {
 /// Making one takes a pooled stack and allocates nothing else; resume() and yield() together cost a few bare jumps.
 template <class In, class Out>
 class Coroutine {
+  // All that is between a caller and the switch is inlined, also where the compiler would not: a return behind a switch
+  // is mispredicted (see detail::Arrival).
+
   static_assert(!std::is_reference_v<In> && !std::is_reference_v<Out>,
                 "a coroutine takes and yields values: a pointer");
   using Answer = detail::CoroutineAnswer<Out>;
@@ -134,13 +137,13 @@ class Coroutine {
     Self& operator=(const Self&) = delete;
 
     /// Gives `value` to the resumer; returns what the next resumer sends, or throws what it throws in.
-    In yield(Yielded value) requires(!std::is_void_v<Out>) {
+    [[gnu::always_inline]] In yield(Yielded value) requires(!std::is_void_v<Out>) {
       detail::check_can_answer(control_);  // before there is one
       static_cast<Answer&>(*control_.reply).value.emplace(std::move(value));
       detail::yield_coroutine(control_).file();
       return detail::take_gift<In>(control_);
     }
-    In yield() requires std::is_void_v<Out> {
+    [[gnu::always_inline]] In yield() requires std::is_void_v<Out> {
       detail::yield_coroutine(control_).file();
       return detail::take_gift<In>(control_);
     }
@@ -148,13 +151,13 @@ class Coroutine {
     /// Sends `value` to `other`, which takes this one's place: what `other` yields or returns goes to this one's
     /// resumer. (greenlet's `other.switch(value)`.) This one is suspended, and returns what is sent to it next, whether
     /// by resume() or by a transfer back.
-    In transfer(Coroutine& other, Gift value) requires(!std::is_void_v<In>) {
+    [[gnu::always_inline]] In transfer(Coroutine& other, Gift value) requires(!std::is_void_v<In>) {
       detail::CoroutineControl& next = other.control();
       next.gift = std::addressof(value);
       detail::transfer_coroutine(control_, next).file();
       return detail::take_gift<In>(control_);
     }
-    In transfer(Coroutine& other) requires std::is_void_v<In> {
+    [[gnu::always_inline]] In transfer(Coroutine& other) requires std::is_void_v<In> {
       detail::transfer_coroutine(control_, other.control()).file();
       return detail::take_gift<In>(control_);
     }
@@ -198,11 +201,11 @@ class Coroutine {
 
   /// Sends `value` and returns what is yielded or returned next, by this one or by one that it has transferred to;
   /// throws what leaves that one's body, which has then ended.
-  Out resume(Gift value) requires(!std::is_void_v<In>) {
+  [[gnu::always_inline]] Out resume(Gift value) requires(!std::is_void_v<In>) {
     control().gift = std::addressof(value);
     return go_on();
   }
-  Out resume() requires std::is_void_v<In> { return go_on(); }
+  [[gnu::always_inline]] Out resume() requires std::is_void_v<In> { return go_on(); }
 
   /// Throws `error` where it is suspended, instead of sending a value; in one that has not begun, before its body,
   /// which then never runs. Otherwise as resume().
@@ -226,7 +229,7 @@ class Coroutine {
     return *control_;
   }
 
-  Out go_on() {
+  [[gnu::always_inline]] Out go_on() {
     Answer answer;
     control().reply = &answer;
     detail::resume_coroutine(*control_).file();

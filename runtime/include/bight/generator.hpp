@@ -41,8 +41,11 @@ class Generator {
   /// What the body calls with each value; returns when the next one is asked for.
   class Yield {
    public:
-    void operator()(T&& value) { self_.yield(std::addressof(value)); }  // T&& is T itself when that is a reference
-    void operator()(const T& value) requires(!std::is_reference_v<T> && std::is_copy_constructible_v<T>) {
+    [[gnu::always_inline]] void operator()(T&& value) {
+      self_.yield(std::addressof(value));
+    }  // T&& is T itself when that is a reference
+    [[gnu::always_inline]] void operator()(const T& value) requires(!std::is_reference_v<T> &&
+                                                                    std::is_copy_constructible_v<T>) {
       T copy(value);  // the consumer may change what it is given
       self_.yield(std::addressof(copy));
     }
@@ -73,7 +76,7 @@ class Generator {
     Iterator() noexcept = default;
     [[nodiscard]] reference operator*() const noexcept { return *value_; }
     [[nodiscard]] pointer operator->() const noexcept { return value_; }
-    Iterator& operator++() {
+    [[gnu::always_inline]] Iterator& operator++() {
       value_ = generator_->next();
       return *this;
     }
@@ -105,7 +108,7 @@ class Generator {
         }) {}
 
   /// Makes the next value and says where it is; null at the end. The one before is no longer there.
-  [[nodiscard]] Pointer next() {
+  [[nodiscard, gnu::always_inline]] Pointer next() {
     if (!body_ || body_.done()) return nullptr;
     return body_.resume();
   }
