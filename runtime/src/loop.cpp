@@ -16,6 +16,7 @@
 #include "remote_queue.hpp"
 #include "signals.hpp"
 #include "watchdog.hpp"
+#include "spin.hpp"
 
 namespace bight::detail {
 
@@ -236,7 +237,12 @@ void Loop::report_deadlock() {
 }
 
 void Loop::poll_engine(TimePoint until) noexcept {
-  const bool sleeps = until != TimePoint::min();
+  bool sleeps = until != TimePoint::min();
+  const bool expects = sleeps && remote_->expects_wakes();
+  if (expects && spin_judge_.worth_it() && spin_for_wake(until)) {
+    until = TimePoint::min();
+    sleeps = false;
+  }
   if (sleeps) {
     if (!remote_->begin_sleep()) until = TimePoint::min();
     ++counters_.sleeps;
@@ -246,14 +252,27 @@ void Loop::poll_engine(TimePoint until) noexcept {
   }
   ++counters_.turns;
   OpList finished;
+  const TimePoint start = expects && sleeps && !virtual_time_ ? engine_->now() : TimePoint{};
   engine_->wait(until, finished);
   if (sleeps) remote_->end_sleep();
+  if (start != TimePoint{} && remote_->pending()) spin_judge_.slept(engine_->now() - start);
   take_signals();
   while (Op* op = finished.pop()) {
     --counters_.operations_in_flight;
     op->state = Op::State::done;
     op->done(*op);
   }
+}
+
+/// A fiber waits for another thread, which may be about to answer. Whether something came. Meanwhile nobody looks at
+/// I/O, so this is short, and the engine is asked afterwards in any case.
+bool Loop::spin_for_wake(TimePoint until) noexcept {
+  if (virtual_time_ || !can_spin()) return false;
+  const TimePoint limit = std::min(until, engine_->now() + SpinJudge::kBudget);
+  const bool came =
+      spin_until(limit, [this] { return remote_->pending() || signals_.load(std::memory_order_relaxed) != 0; });
+  came ? spin_judge_.hit() : spin_judge_.miss();
+  return came;
 }
 
 void Loop::run_callbacks() noexcept {
@@ -264,10 +283,14 @@ void Loop::run_callbacks() noexcept {
     run_callback(each->callback);
   }
   if (!remote_->pending()) return;
-  remote_->take(posted_);
+  RemoteWake* wakes = remote_->take(posted_);
   counters_.posts += posted_.size();
   for (Callback& each : posted_) run_callback(each);
   posted_.clear();
+  while (wakes != nullptr) {
+    RemoteWake& each = *std::exchange(wakes, wakes->next_wake);
+    each.deliver(each);
+  }
 }
 
 void Loop::run_callback(Callback& callback) noexcept {

@@ -14,6 +14,7 @@
 #include <bight/detail/fiber_control.hpp>
 #include <bight/detail/loop_bound.hpp>
 #include <bight/detail/loop_face.hpp>
+#include <bight/detail/spin_judge.hpp>
 #include <bight/fiber.hpp>
 #include <bight/run.hpp>
 
@@ -208,6 +209,7 @@ class Loop : public LoopFace {
   void report_deadlock();
   void cancel_all() noexcept;
   void poll_engine(TimePoint until) noexcept;
+  [[nodiscard]] bool spin_for_wake(TimePoint until) noexcept;
 
   // What a switch touches, first.
   RunQueue ready_;
@@ -229,6 +231,7 @@ class Loop : public LoopFace {
   Timers timers_;
   StackPool stacks_;
   std::shared_ptr<RemoteQueue> remote_;
+  SpinJudge spin_judge_;
   DoneCallbacks callbacks_;
   std::vector<Callback> posted_;        // empty but while they run
   const FiberControl* main_ = nullptr;  // until its end has been seen
