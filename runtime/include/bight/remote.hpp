@@ -8,8 +8,9 @@
 namespace bight {
 
 namespace detail {
+class RemoteCall;
 class RemoteQueue;
-}
+}  // namespace detail
 
 /// The one door into a loop for other threads. Made on the loop's thread; copies may be used and dropped anywhere, also
 /// after the loop has ended. While one exists the loop does not take itself for deadlocked.
@@ -31,6 +32,8 @@ class Remote {
   bool post(detail::Callback callback) const;
 
  private:
+  friend class detail::RemoteCall;
+
   std::shared_ptr<detail::RemoteQueue> queue_;
 };
 
