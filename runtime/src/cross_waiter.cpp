@@ -205,10 +205,13 @@ void CrossNotices::send() noexcept {
 }
 
 void enter_cross_wait() {
+  const Loop* loop = Loop::current();
+  if (loop != nullptr && loop->running() != nullptr && loop->running()->cancel_pending()) throw Cancelled{};
+}
+
+void charge_cross_wait() noexcept {
   Loop* loop = Loop::current();
-  if (loop == nullptr || loop->running() == nullptr) return;
-  loop->charge();
-  if (loop->running()->cancel_pending()) throw Cancelled{};
+  if (loop != nullptr && loop->running() != nullptr) loop->charge();
 }
 
 }  // namespace bight::detail

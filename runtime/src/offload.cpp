@@ -269,8 +269,11 @@ void OffloadPool::work() noexcept {
   --coming_;
   for (;;) {
     OffloadJob* job = threads_ <= threads_max_ ? jobs_.pop() : nullptr;
-    if (job != nullptr) ++running_;
     if (job != nullptr || finished != nullptr) {
+      // Without a job it will look again at once: or else a caller that comes back with its next job as soon as it is
+      // told would have another thread started.
+      std::size_t& counted_in = job != nullptr ? running_ : coming_;
+      ++counted_in;
       lock.unlock();
       if (finished != nullptr) std::exchange(finished, nullptr)->waiter.notify();
       if (job != nullptr) {
@@ -279,9 +282,8 @@ void OffloadPool::work() noexcept {
         working_for = nullptr;
       }
       lock.lock();
-    }
-    if (job != nullptr) {
-      --running_;
+      --counted_in;
+      if (job == nullptr) continue;
       ++completed_;
       if (--job->group->open == 0) finished = job->group;
     } else if (!idle(lock)) {

@@ -168,7 +168,10 @@ template <class T>
 bool SharedChannel<T>::send_until(T&& value, TimePoint when) {
   detail::enter_cross_wait();
   Lock lock(in_mutex_);
-  if (put(value, lock)) return true;
+  if (put(value, lock)) {
+    detail::charge_cross_wait();
+    return true;
+  }
   Sender sender(value);
   senders_.push(sender);
   if (!detail::granted_or_throw(detail::settle(sender, senders_, lock, when))) return false;
@@ -221,7 +224,10 @@ std::optional<T> SharedChannel<T>::receive_until(TimePoint when) {
   detail::enter_cross_wait();
   Lock out_lock(out_mutex_);
   Lock in_lock(in_mutex_, std::defer_lock);
-  if (auto value = take(out_lock, in_lock)) return value;
+  if (auto value = take(out_lock, in_lock)) {
+    detail::charge_cross_wait();
+    return value;
+  }
   if (closed_) return std::nullopt;
   out_lock.unlock();
   Receiver receiver;

@@ -114,9 +114,11 @@ class CrossNotices {
   CrossWaiters waiters_;  // in which they do not count as linked
 };
 
-/// Before anything that may wait: gives other fibers their turn when the slice is used up, and throws Cancelled if the
-/// calling fiber has been cancelled. Nothing outside of a fiber.
+/// Before anything that may wait: throws Cancelled if the calling fiber has been cancelled. Nothing outside of a fiber.
 void enter_cross_wait();
+/// After something that might have waited but had not to: gives other fibers their turn when the slice is used up, so
+/// that a fiber that never has to wait does not keep the loop to itself. Nothing outside of a fiber.
+void charge_cross_wait() noexcept;
 
 /// Waits with `waiter`, which is in `list`, as the protocol says. `lock` protects the list and is held; afterwards it
 /// is not. Notified: something was given, though there may have been a timeout or a cancellation, too.
