@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 PROGRAMS = ["switch", "coroutine", "spawn", "timers", "cancel", "post", "memory", "boost_fiber"]
+PROGRAMS = ["switch", "spawn", "timers", "cancel", "post", "offload", "shared_channel", "memory", "boost_fiber"]
 SLOW_PROGRAMS = {"memory": 3}  # and how many rounds are enough
 
 JUMP = "switch: jump"
@@ -77,6 +78,17 @@ ROWS = [
     Row("`post` to a sleeping loop, other core, p50", "post: post_sleeping/two_cores p50_us", ["ns 10000"]),
     Row("wake a thread by eventfd, other core, p50", "post: wake_eventfd/two_cores p50_us"),
     Row("wake a thread by futex, other core, p50", "post: wake_futex/two_cores p50_us"),
+    "Between threads",
+    Row("`offload` of nothing, there and back, p50", "offload: hop p50_us", ["ns 6000"]),
+    Row("the same, bare mutex + condition variable", "offload: hop_bare p50_us"),
+    Row("`offload`, 2 threads, 2 callers, each", "offload: offloads/2 real"),
+    Row("the same, bare", "offload: offloads_bare/2 real"),
+    Row("`offload`, 2 threads, 64 callers, each", "offload: offloads/64 real"),
+    Row("the same, bare", "offload: offloads_bare/64 real"),
+    Row("`SharedChannel` of 1024 between loops, each", "shared_channel: stream/1024 real", ["ns 200"]),
+    Row("the same, bare, between threads", "shared_channel: stream_bare/1024 real"),
+    Row("one way through it, p50", "shared_channel: hop p50_us", ["ns 10000"]),
+    Row("the same, bare, between threads", "shared_channel: hop_bare p50_us"),
     "Trouble",
     Row("throw + catch, no fibers", "cancel: throw_catch"),
     Row("a fiber throws, `get` rethrows", "cancel: fail_and_get"),

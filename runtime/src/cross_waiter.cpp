@@ -139,7 +139,8 @@ void CrossWaiter::park(const ParkingKind& kind, TimePoint until) noexcept {
 CrossWaiter::Outcome CrossWaiter::wait_in_thread(TimePoint until) noexcept {
   if (word_.load(std::memory_order_acquire) == kNotified) return Outcome::notified;
   if (until != TimePoint::max() && until <= Clock::now()) return Outcome::timed_out;
-  if (thread_judge.worth_it() && can_spin() && until == TimePoint::max() && spin_in_thread()) return Outcome::notified;
+  const bool spins = until == TimePoint::max() && can_spin() && thread_judge.worth_it();
+  if (spins && spin_in_thread()) return Outcome::notified;
   std::uint32_t seen = kAwake;
   if (!word_.compare_exchange_strong(seen, kAsleep, std::memory_order_acq_rel) && seen == kNotified) {
     return Outcome::notified;
@@ -150,14 +151,15 @@ CrossWaiter::Outcome CrossWaiter::wait_in_thread(TimePoint until) noexcept {
     if (word_.load(std::memory_order_acquire) == kNotified) break;
     if (until != TimePoint::max() && until <= Clock::now()) return Outcome::timed_out;
   }
-  thread_judge.slept(Clock::now() - start);
+  if (!spins) thread_judge.slept(Clock::now() - start);
   return Outcome::notified;
 }
 
 bool CrossWaiter::spin_in_thread() noexcept {
-  const bool came = spin_until(Clock::now() + SpinJudge::kBudget,
-                               [this] { return word_.load(std::memory_order_acquire) == kNotified; });
-  came ? thread_judge.hit() : thread_judge.miss();
+  const TimePoint start = Clock::now();
+  const bool came =
+      spin_until(start + SpinJudge::kBudget, [this] { return word_.load(std::memory_order_acquire) == kNotified; });
+  came ? thread_judge.hit(Clock::now() - start) : thread_judge.miss();
   return came;
 }
 

@@ -238,10 +238,13 @@ void Loop::report_deadlock() {
 
 void Loop::poll_engine(TimePoint until) noexcept {
   bool sleeps = until != TimePoint::min();
-  const bool expects = sleeps && remote_->expects_wakes();
-  if (expects && spin_judge_.worth_it() && spin_for_wake(until)) {
-    until = TimePoint::min();
-    sleeps = false;
+  bool timed = false;  // the sleep, for the judge
+  if (sleeps && remote_->expects_wakes() && !virtual_time_ && can_spin()) {
+    timed = !spin_judge_.worth_it();
+    if (!timed && spin_for_wake(until)) {
+      until = TimePoint::min();
+      sleeps = false;
+    }
   }
   if (sleeps) {
     if (!remote_->begin_sleep()) until = TimePoint::min();
@@ -252,10 +255,10 @@ void Loop::poll_engine(TimePoint until) noexcept {
   }
   ++counters_.turns;
   OpList finished;
-  const TimePoint start = expects && sleeps && !virtual_time_ ? engine_->now() : TimePoint{};
+  const TimePoint start = timed ? engine_->now() : TimePoint{};
   engine_->wait(until, finished);
   if (sleeps) remote_->end_sleep();
-  if (start != TimePoint{} && remote_->pending()) spin_judge_.slept(engine_->now() - start);
+  if (timed && remote_->pending()) spin_judge_.slept(engine_->now() - start);
   take_signals();
   while (Op* op = finished.pop()) {
     --counters_.operations_in_flight;
@@ -267,11 +270,11 @@ void Loop::poll_engine(TimePoint until) noexcept {
 /// A fiber waits for another thread, which may be about to answer. Whether something came. Meanwhile nobody looks at
 /// I/O, so this is short, and the engine is asked afterwards in any case.
 bool Loop::spin_for_wake(TimePoint until) noexcept {
-  if (virtual_time_ || !can_spin()) return false;
-  const TimePoint limit = std::min(until, engine_->now() + SpinJudge::kBudget);
+  const TimePoint start = engine_->now();
+  const TimePoint limit = std::min(until, start + SpinJudge::kBudget);
   const bool came =
       spin_until(limit, [this] { return remote_->pending() || signals_.load(std::memory_order_relaxed) != 0; });
-  came ? spin_judge_.hit() : spin_judge_.miss();
+  came ? spin_judge_.hit(engine_->now() - start) : spin_judge_.miss();
   return came;
 }
 

@@ -298,8 +298,10 @@ bool OffloadPool::idle(Lock& lock) noexcept {
   if (threads_ > threads_max_) return false;
   if (jobs_.size() != 0) return true;
   if (closing_) return false;
-  if (!spinning_ && spin_judge_.worth_it() && detail::can_spin()) {
+  bool spun = false;
+  if (!spinning_ && detail::can_spin() && spin_judge_.worth_it()) {
     spin(lock);
+    spun = true;
     if (jobs_.size() != 0 || closing_ || threads_ > threads_max_) return true;
   }
   CrossWaiter waiter("a job", CrossWaiter::AsThread{});
@@ -311,7 +313,7 @@ bool OffloadPool::idle(Lock& lock) noexcept {
   if (detail::settle(waiter, idle_, lock, until) == CrossWaiter::Outcome::notified) {
     lock.lock();
     --coming_;
-    spin_judge_.slept(Clock::now() - start);
+    if (!spun) spin_judge_.slept(Clock::now() - start);
     return true;
   }
   lock.lock();
@@ -323,10 +325,12 @@ bool OffloadPool::idle(Lock& lock) noexcept {
 void OffloadPool::spin(Lock& lock) noexcept {
   spinning_ = true;
   lock.unlock();
-  const bool came = detail::spin_until(Clock::now() + detail::SpinJudge::kBudget, [this] { return jobs_.size() != 0; });
+  const TimePoint start = Clock::now();
+  const bool came = detail::spin_until(start + detail::SpinJudge::kBudget, [this] { return jobs_.size() != 0; });
+  const Duration time = Clock::now() - start;
   lock.lock();
   spinning_ = false;
-  came ? spin_judge_.hit() : spin_judge_.miss();
+  came ? spin_judge_.hit(time) : spin_judge_.miss();
 }
 
 // --- The queue -------------------------------------------------------------------------------------------------------

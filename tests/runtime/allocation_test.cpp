@@ -23,7 +23,9 @@
 #include <bight/fd.hpp>
 #include <bight/fiber.hpp>
 #include <bight/generator.hpp>
+#include <bight/offload.hpp>
 #include <bight/scope.hpp>
+#include <bight/shared_channel.hpp>
 #include <bight/time.hpp>
 
 #include "on_loop.hpp"
@@ -104,6 +106,27 @@ TEST(Allocation, IsCounted) {
                              delete made;
                            }),
             10U);
+}
+
+TEST(Allocation, OffloadingAllocatesNothing) {
+  on_loop([] {
+    int calls = 0;
+    EXPECT_EQ(allocations_of(100, [&] { offload([&] { ++calls; }); }), 0U);
+    EXPECT_EQ(calls, 300);
+  });
+}
+
+TEST(Allocation, ABoundedSharedChannelAllocatesNothing) {
+  on_loop([] {
+    SharedChannel<int> channel(1);
+    auto echo = spawn([&] {
+      for ([[maybe_unused]] const int each : channel) {
+      }
+    });
+    EXPECT_EQ(allocations_of(100, [&] { channel.send(1); }), 0U);
+    channel.close();
+    echo.join();
+  });
 }
 
 std::size_t open_descriptors() {

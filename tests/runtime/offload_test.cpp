@@ -52,6 +52,9 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
+/// In a child forked from a process that has had threads, under the thread sanitizer.
+constexpr const char* kNoThreads = "no threads can be started in a forked child here";
+
 constexpr int kRounds = test::this_many(5'000, 300);
 
 /// Waits in a way that lets the loop, if there is one, go on.
@@ -389,6 +392,7 @@ int threads_of_this_process() {
 }
 
 TEST(Offload, ThePoolsEndWaitsForItsThreads) {
+  if (test::thread_sanitized) GTEST_SKIP() << kNoThreads;
   const auto ended = in_child([] {
     std::atomic<bool> finished{false};
     int left = -1;
@@ -487,6 +491,7 @@ TEST(Offload, MapIsCancelled) {
 }
 
 TEST(Offload, AForkedChildHasADefaultPoolOfItsOwn) {
+  if (test::thread_sanitized) GTEST_SKIP() << kNoThreads;
   const auto ended = in_child([] {
     OffloadOptions options;
     options.name = "mine";
@@ -508,6 +513,7 @@ TEST(Offload, AForkedChildHasADefaultPoolOfItsOwn) {
 }
 
 TEST(Offload, AnotherPoolAbortsInAForkedChild) {
+  if (test::thread_sanitized) GTEST_SKIP() << kNoThreads;
   const auto ended = in_child([] {
     OffloadPool pool(with_threads(1));
     pool.run([] {});
@@ -525,6 +531,7 @@ TEST(Offload, AnotherPoolAbortsInAForkedChild) {
 }
 
 TEST(Offload, ConfiguringTooLateAborts) {
+  if (test::thread_sanitized) GTEST_SKIP() << kNoThreads;
   const auto ended = in_child([] {
     offload([] {});
     OffloadPool::configure_shared({});
@@ -536,6 +543,7 @@ TEST(Offload, ConfiguringTooLateAborts) {
 
 // The process may exit while threads are idle, or busy.
 TEST(Offload, TheProcessMayExit) {
+  if (test::thread_sanitized) GTEST_SKIP() << kNoThreads;
   const auto ended = in_child([]() -> int {
     SharedEvent begun;
     std::thread([&] {
@@ -555,8 +563,7 @@ TEST(Offload, ACallbackCanNotWait) {
   const auto ended = in_child([] {
     return run([] {
       Remote().post([] { offload([] {}); });
-      yield();
-      yield();
+      for (;;) yield();
     });
   });
   EXPECT_TRUE(ended.by(SIGABRT)) << describe(ended);
@@ -579,6 +586,7 @@ void forbid_threads() {
 }
 
 TEST(Offload, WithoutAnyThreadItIsAnError) {
+  if (test::thread_sanitized) GTEST_SKIP() << kNoThreads;
   const auto ended = in_child([] {
     return run([] {
       OffloadPool pool(with_threads(2));
@@ -601,6 +609,7 @@ TEST(Offload, WithoutAnyThreadItIsAnError) {
 }
 
 TEST(Offload, WithOneThreadOthersThatFailAreNoError) {
+  if (test::thread_sanitized) GTEST_SKIP() << kNoThreads;
   const auto ended = in_child([] {
     return run([] {
       OffloadPool pool(with_threads(4));

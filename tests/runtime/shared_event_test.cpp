@@ -226,8 +226,7 @@ TEST(SharedEvent, ACallbackCanNotWait) {
     return run([] {
       SharedEvent event;
       Remote().post([&] { event.wait(); });
-      yield();
-      yield();
+      for (;;) yield();
     });
   });
   EXPECT_TRUE(ended.by(SIGABRT)) << describe(ended);
