@@ -80,9 +80,10 @@ struct OffloadStats {
 /// frame; a hop to a thread and back costs microseconds where threads spin for a while before they sleep, which they
 /// do as long as it pays (never on a single processor).
 ///
-/// Ended by whoever made it, when nobody calls any more; the destructor waits for the jobs and the threads (a fiber's
-/// loop goes on). In a forked child a pool that was made before the fork aborts with a sentence when it is used, and
-/// its destructor does nothing: its threads are not there. shared() is a fresh one there.
+/// Ended by whoever made it, in a fiber or in a thread without a loop, when nobody calls any more; the destructor waits
+/// for the jobs and the threads (a fiber's loop goes on). Jobs of two pools that call each other may wait for ever. In
+/// a forked child a pool that was made before the fork aborts with a sentence when it is used, and its destructor does
+/// nothing: its threads are not there. shared() is a fresh one there.
 ///
 /// Under the sim engine jobs take no virtual time, yet virtual time stands still for none of them: while a loop waits
 /// for one it jumps to its next timer.
