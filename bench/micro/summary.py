@@ -18,8 +18,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROGRAMS = ["switch", "coroutine", "spawn", "timers", "cancel", "post", "memory", "boost_fiber"]
-PROGRAMS = ["switch", "spawn", "timers", "cancel", "post", "offload", "shared_channel", "memory", "boost_fiber"]
+PROGRAMS = ["switch", "coroutine", "spawn", "timers", "cancel", "sync", "post", "offload", "shared_channel", "memory",
+            "boost_fiber"]
 SLOW_PROGRAMS = {"memory": 3}  # and how many rounds are enough
 
 JUMP = "switch: jump"
