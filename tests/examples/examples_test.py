@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the example programs on one engine, and looks that they say what they should.
+
+    examples_test.py EXAMPLES_FOLDER ENGINE
+
+Some must say exactly one thing, others keep to rules: a traffic light may let a car run at many times, but never while
+it is red. The chat room is talked to by real clients, one of which does not read. (Not under the sim engine, which has
+no network to offer to other processes.)
+"""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+PATIENCE = 60  # seconds, for what takes a few milliseconds
+
+
+def check(condition, why):
+    if not condition:
+        raise AssertionError(why)
+
+
+def lines_of(*numbered):
+    return "".join(f"{line}\n" for line in numbered)
+
+
+EXACT = {
+    "bounded_semaphore": lines_of("22 guests, at most 5 at a time", "there are no more than five seats"),
+    "fifty_sleepers": lines_of("50 fibers have slept", "the total was at least one sleep: yes",
+                               "the total was less than ten sleeps: yes"),
+    "ping_pong": lines_of(*(f"{side} {ball}" for ball in range(1, 6) for side in ("ping", "pong")), "game over"),
+    "pipeline": lines_of(*(number * number for number in range(1, 11))),
+    "rate_limiter": lines_of(*(f"request {request} {'goes at once' if request <= 3 else 'has waited'}"
+                               for request in range(1, 9)), "five tokens took five periods: yes"),
+}
+
+
+def traffic_light(said):
+    """No car runs while the light is red, none waits while it is green, and all get home."""
+    light = None
+    runs = Counter()
+    for line in said.splitlines()[:-1]:
+        if match := re.fullmatch(r"the light is (red|green)", line):
+            check(match[1] != light, f"the light was {light} already")
+            light = match[1]
+        elif match := re.fullmatch(r"car (\d+) (runs|waits)", line):
+            check(light == ("green" if match[2] == "runs" else "red"), f"car {match[1]} {match[2]} while it is {light}")
+            runs[match[1]] += match[2] == "runs"
+        else:
+            raise AssertionError(f"what does {line!r} mean?")
+    check(runs == {"1": 5, "2": 5, "3": 5}, f"the cars ran {dict(runs)} times")
+    check(said.endswith("all cars are home\n"), "the end is missing")
+
+
+def producer_consumer(said):
+    """Every loaf is put on the shelf once and eaten once; those of one baker, in their order."""
+    loaves = [f"{baker}.{number}" for baker in range(1, 4) for number in range(1, 6)]
+    put = re.findall(r"^baker (\d) has put loaf (\1\.\d) on the shelf$", said, re.M)
+    eaten = re.findall(r"^guest \d has eaten loaf (\d\.\d)$", said, re.M)
+    check(sorted(loaf for _, loaf in put) == loaves, f"put was {put}")
+    check(sorted(eaten) == loaves, f"eaten was {eaten}")
+    for baker in "123":
+        check([loaf for of, loaf in put if of == baker] == [loaf for loaf in loaves if loaf[0] == baker],
+              f"baker {baker} has put them in another order")
+    check(len(said.splitlines()) == 31 and said.endswith("15 loaves, 0 left\n"), "there is more, or less, to it")
+
+
+RULES = {"traffic_light": traffic_light, "producer_consumer": producer_consumer}
+
+
+def run_program(program, engine):
+    done = subprocess.run([program], env=dict(os.environ, BIGHT_ENGINE=engine), capture_output=True, text=True,
+                          timeout=PATIENCE, check=False)
+    try:
+        check(done.returncode == 0, f"exit status {done.returncode}")
+        if program.name in EXACT:
+            check(done.stdout == EXACT[program.name], "it said something else")
+        else:
+            RULES[program.name](done.stdout)
+        check(done.stderr == "", "it complained")
+    except AssertionError:
+        print(f"{program.name} on {engine} said:\n{done.stdout}{done.stderr}")
+        raise
+    print(f"{program.name}: well")
+
+
+class Client:
+    """Someone in the chat room."""
+
+    def __init__(self, address, receive_buffer=None):
+        self.socket = socket.socket()
+        self.socket.settimeout(PATIENCE)
+        if receive_buffer is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.connect(address)
+        self.file = self.socket.makefile("r", encoding="utf-8", newline="\n")
+
+    def say(self, *texts):
+        self.socket.sendall(lines_of(*texts).encode())
+
+    def hears(self, *expected):
+        for text in expected:
+            heard = self.file.readline().rstrip("\n")
+            check(heard == text, f"heard {heard!r} instead of {text!r}")
+
+    def hears_the_end(self):
+        rest = self.file.read()
+        check(rest == "", f"heard {rest[:200]!r} instead of the end")
+
+    def enter(self, name, *others):
+        self.hears("* your name?")
+        self.say(name)
+        self.hears(f"* welcome, {name}")
+        for other in others:
+            other.hears(f"* {name} has come")
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+
+def flood_the_slow(ann, bob):
+    """Bob talks until someone who does not read is thrown out; Ann, who reads, hears every word, and that."""
+    number = 0
+    deadline = time.monotonic() + PATIENCE
+    thrown_out = False
+    while not thrown_out:
+        check(time.monotonic() < deadline, "the slow one is still there")
+        words = [f"{number + i} " + "x" * 900 for i in range(50)]
+        bob.say(*words)
+        for word in words:
+            heard = ann.file.readline().rstrip("\n")
+            if heard == "* slow has left":
+                thrown_out = True
+                heard = ann.file.readline().rstrip("\n")
+            check(heard == f"bob: {word}", f"ann heard {heard[:50]!r} instead of bob's {word[:10]!r}")
+        number += len(words)
+    bob.hears("* slow has left")
+
+
+def talk(address, server):
+    with contextlib.ExitStack() as stack:
+        def client(**options):
+            return stack.enter_context(contextlib.closing(Client(address, **options)))
+
+        ann, bob = client(), client()
+        ann.enter("ann")
+        bob.hears("* your name?")
+        bob.say("ann")  # that is taken
+        bob.hears("* that will not do. your name?")
+        bob.say("bob")
+        bob.hears("* welcome, bob")
+        ann.hears("* bob has come")
+
+        ann.say("hello")
+        bob.hears("ann: hello")
+        bob.say("hello ann", "how are you?")
+        ann.hears("bob: hello ann", "bob: how are you?")
+
+        guest = client()
+        guest.enter("guest", ann, bob)
+        guest.say("I can not stay")
+        ann.hears("guest: I can not stay")
+        bob.hears("guest: I can not stay")
+        guest.close()
+        ann.hears("* guest has left")
+        bob.hears("* guest has left")
+
+        slow = client(receive_buffer=4096)
+        slow.enter("slow", ann, bob)
+        flood_the_slow(ann, bob)
+
+        nameless = client()
+        nameless.hears("* your name?")
+        server.send_signal(signal.SIGTERM)
+        for each in (ann, bob, nameless):
+            each.hears("* the room closes")
+            each.hears_the_end()
+
+
+def run_chat(program, engine):
+    with subprocess.Popen([program, "--port", "0"], env=dict(os.environ, BIGHT_ENGINE=engine), stdout=subprocess.PIPE,
+                          text=True) as server:
+        try:
+            said = server.stdout.readline()
+            check(said.startswith("listening on "), f"chat said {said!r}")
+            host, port = said.split()[-1].rsplit(":", 1)
+            talk((host, int(port)), server)
+            said = server.stdout.read()
+            check(server.wait(PATIENCE) == 0, f"chat ended with {server.returncode}")
+            check(re.fullmatch(r"served \d+\n", said), f"chat said {said!r}")
+        finally:
+            server.kill()
+    print("chat: well")
+
+
+def main():
+    folder, engine = Path(sys.argv[1]), sys.argv[2]
+    for name in sorted(EXACT.keys() | RULES.keys()):
+        run_program(folder / name, engine)
+    if engine != "sim":
+        run_chat(folder / "chat", engine)
+
+
+if __name__ == "__main__":
+    main()
