@@ -3,25 +3,90 @@
 
 // What the fragments in the documents take for granted: see check_documents() in install_test.py.
 
+#include <cstddef>
 #include <functional>
+#include <mutex>
+#include <optional>
+#include <queue>
+#include <shared_mutex>
 #include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
 
+#include <bight/barrier.hpp>
+#include <bight/channel.hpp>
+#include <bight/condition.hpp>
 #include <bight/deadline.hpp>
+#include <bight/event.hpp>
 #include <bight/fiber.hpp>
 #include <bight/generator.hpp>
+#include <bight/fiber_local.hpp>
+#include <bight/future.hpp>
+#include <bight/group.hpp>
+#include <bight/latch.hpp>
+#include <bight/mutex.hpp>
 #include <bight/net/tcp.hpp>
+#include <bight/once.hpp>
+#include <bight/pool.hpp>
+#include <bight/queue.hpp>
+#include <bight/remote.hpp>
 #include <bight/run.hpp>
 #include <bight/scope.hpp>
+#include <bight/select.hpp>
+#include <bight/semaphore.hpp>
+#include <bight/shared_mutex.hpp>
 #include <bight/testing.hpp>
 #include <bight/time.hpp>
+#include <bight/wait_any.hpp>
+#include <bight/wait_group.hpp>
 
 using namespace std::chrono_literals;  // NOLINT(google-global-names-in-headers)
 
-struct Queue {};
-void feed(Queue& queue);
-void drain(Queue& queue);
+struct Feed {};
+void feed(Feed& queue);
+void drain(Feed& queue);
 std::string fetch(const std::string& url);
 void warm_up();
 
-inline Queue queue;
+inline Feed queue;
 inline const std::string url;
+inline const std::string mirror;
+inline std::vector<std::string> urls;
+
+struct Job {
+  std::string text;
+};
+void run(const Job& job);
+void use(const std::string& text);
+void count_failure();
+
+int work(int what);
+void left();
+void right();
+
+struct Row {};
+void crunch(const Row& row);
+inline std::vector<Row> rows;
+
+void converse(bight::net::TcpStream& peer);
+void consume(const bight::Chunk& data);
+void note(const char* text);
+
+extern bight::Scope& scope;
+inline bight::net::TcpStream peer;
+inline bight::Mutex mutex;
+inline bight::Channel<Job> jobs;
+inline std::vector<Job> unfinished;
+inline bight::Condition condition;
+inline std::queue<Job> todo;
+inline bight::Queue<Job> work_to_do;
+inline bight::Event ready;
+inline bight::Event stop;
+inline bool done = false;
+inline bight::Fiber<> pump;
+inline long balance = 0;
+inline long from = 0;
+inline long to = 0;
+inline long amount = 0;

@@ -20,7 +20,7 @@ from pathlib import Path
 SKIPPED = 77
 HERE = Path(__file__).resolve().parent
 CONSUMER = HERE / "consumer.cpp"
-DOCUMENTS = ("README.md", "docs/tour.md")
+DOCUMENTS = ("README.md", "docs/tour.md", "docs/cancellation.md", "docs/guide-from-threads-gevent-asyncio-go.md")
 
 
 def skip(why):
@@ -56,25 +56,30 @@ def blocks_of(text):
 
 def check_documents(prefix, flags, compiler):
     """What documents show compiles: a block marked ```cpp by itself, one marked ```cpp body as a function's body, with
-    the names of fragments.hpp."""
+    the names of fragments.hpp. The bodies of a document are compiled together: there are many of them."""
     count = 0
     for document in DOCUMENTS:
         path = HERE.parent.parent / document
         text = path.read_text(encoding="utf-8")
         blocks = list(blocks_of(text))
         assert len(blocks) == text.count("```cpp") > 0, f"{document}: a block of C++ is marked in a way not known"
+        sources = []
+        bodies = ""
         for line, is_body, code in blocks:
             if "<bight/http/" in code and not (prefix / "include/bight/http").exists():
                 continue
-            lenient = []
+            count += 1
             code = f'#line {line + 1} "{path}"\n{code}'
             if is_body:
-                lenient = ["-Wno-unused-variable", f"-I{HERE}"]
-                code = f"#include <fragments.hpp>\nvoid shown();\nvoid shown() {{\n{code}}}\n"
+                bodies += f"void shown_{line}();\nvoid shown_{line}() {{\n{code}}}\n"
+            else:
+                sources.append((code, []))
+        if bodies:
+            sources.append((f"#include <fragments.hpp>\n{bodies}", ["-Wno-unused-variable", f"-I{HERE}"]))
+        for code, lenient in sources:
             run(*compiler, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", *lenient, "-x", "c++", *flags,
                 "-", input=code)
-            count += 1
-    print(f"{count} blocks of C++ in {' and '.join(DOCUMENTS)} compile")
+    print(f"{count} blocks of C++ in {', '.join(DOCUMENTS)} compile")
 
 
 def check_nothing_foreign(prefix):
