@@ -34,8 +34,13 @@ def lines_of(*numbered):
 
 EXACT = {
     "bounded_semaphore": lines_of("22 guests, at most 5 at a time", "there are no more than five seats"),
+    "custom_thread_pool": lines_of("the meals add up to 650", "a table of six: 133", "order 13: we do not serve that",
+                                   "paid", "more than four cooks at a time: no"),
     "fifty_sleepers": lines_of("50 fibers have slept", "the total was at least one sleep: yes",
                                "the total was less than ten sleeps: yes"),
+    "generator_consumer": lines_of(*(line for bun in range(1, 5) for line in (
+        f"bun {bun} is ready", f"A eats bun {bun}", f"B eats bun {bun}")), "sold out"),
+    "greenlet_switch": lines_of(12, 56, 34, 78, "first is suspended, second has ended", "3 5 0"),
     "ping_pong": lines_of(*(f"{side} {ball}" for ball in range(1, 6) for side in ("ping", "pong")), "game over"),
     "pipeline": lines_of(*(number * number for number in range(1, 11))),
     "rate_limiter": lines_of(*(f"request {request} {'goes at once' if request <= 3 else 'has waited'}"

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <bight/barrier.hpp>
+#include <bight/call_on.hpp>
 #include <bight/channel.hpp>
 #include <bight/condition.hpp>
 #include <bight/deadline.hpp>
@@ -28,6 +29,7 @@
 #include <bight/latch.hpp>
 #include <bight/mutex.hpp>
 #include <bight/net/tcp.hpp>
+#include <bight/offload.hpp>
 #include <bight/once.hpp>
 #include <bight/pool.hpp>
 #include <bight/queue.hpp>
@@ -63,6 +65,7 @@ void use(const std::string& text);
 void count_failure();
 
 int work(int what);
+std::string query(int what);
 void left();
 void right();
 
@@ -86,6 +89,7 @@ inline bight::Event ready;
 inline bight::Event stop;
 inline bool done = false;
 inline bight::Fiber<> pump;
+inline const bight::Remote other_loop;
 inline long balance = 0;
 inline long from = 0;
 inline long to = 0;
