@@ -26,7 +26,6 @@ struct CrossThreadMutex::Waiter : detail::CrossWaiter {
 CrossThreadMutex::~CrossThreadMutex() { BIGHT_CHECK(owner_ == nullptr, "a CrossThreadMutex ends while it is locked"); }
 
 bool CrossThreadMutex::lock_until(TimePoint when) {
-  detail::enter_cross_wait();
   const void* self = caller();
   std::unique_lock lock(mutex_);
   if (owner_ == nullptr) {

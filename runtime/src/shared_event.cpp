@@ -25,7 +25,6 @@ bool SharedEvent::is_set() const noexcept {
 }
 
 bool SharedEvent::wait_until(TimePoint when) {
-  detail::enter_cross_wait();
   // Not without the lock: once this returns the event may end, and set() must be done with it by then.
   std::unique_lock lock(mutex_);
   if (set_) return true;

@@ -10,7 +10,6 @@ SharedSemaphore::~SharedSemaphore() {
 }
 
 bool SharedSemaphore::try_acquire_until(TimePoint when) {
-  detail::enter_cross_wait();
   std::unique_lock lock(mutex_);
   if (permits_ > 0) {
     --permits_;

@@ -29,9 +29,9 @@ class SharedEvent {
   void clear() noexcept;
   [[nodiscard]] bool is_set() const noexcept;
 
-  /// Waits until it is set, or was for a moment. Throws Cancelled.
+  /// Waits until it is set, or was for a moment. Throws Cancelled if it has to wait.
   void wait() { static_cast<void>(wait_until(TimePoint::max())); }
-  /// The same with a limit. Whether it was set. Throws Cancelled.
+  /// The same with a limit. Whether it was set.
   [[nodiscard]] bool wait_for(Duration limit) { return wait_until(detail::saturating_add(now(), limit)); }
   [[nodiscard]] bool wait_until(TimePoint when);
 

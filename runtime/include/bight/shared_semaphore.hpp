@@ -21,9 +21,9 @@ class SharedSemaphore {
   SharedSemaphore& operator=(const SharedSemaphore&) = delete;
   ~SharedSemaphore();
 
-  /// Takes a permit, waiting for one if need be. Throws Cancelled. Without waiting: a short lock.
+  /// Takes a permit, waiting for one if need be; then it throws Cancelled. Without waiting: a short lock.
   void acquire() { static_cast<void>(try_acquire_until(TimePoint::max())); }
-  /// The same with a limit. Whether there is a permit. Throws Cancelled.
+  /// The same with a limit. Whether there is a permit.
   [[nodiscard]] bool try_acquire_for(Duration limit) { return try_acquire_until(detail::saturating_add(now(), limit)); }
   [[nodiscard]] bool try_acquire_until(TimePoint when);
   /// Takes a permit if one is free. Never waits; may also be called from callbacks.
