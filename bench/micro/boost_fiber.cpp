@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The same as in switch.cpp and spawn.cpp with Boost.Fiber, by the same names.
+// The same as in switch.cpp, spawn.cpp and sync.cpp with Boost.Fiber, by the same names.
 
 #include <boost/fiber/all.hpp>
 #include <boost/fiber/pooled_fixedsize_stack.hpp>
@@ -52,12 +52,56 @@ void spawn_join_batch(benchmark::State& state) {
   }
 }
 
+void mutex_free(benchmark::State& state) {
+  boost::fibers::mutex mutex;
+  for (auto _ : state) {
+    mutex.lock();
+    benchmark::ClobberMemory();
+    mutex.unlock();
+    benchmark::ClobberMemory();
+  }
+}
+
+void channel_messages(benchmark::State& state) {
+  boost::fibers::buffered_channel<std::uint64_t> channel(static_cast<std::size_t>(state.range(0)));
+  std::uint64_t sum = 0;
+  boost::fibers::fiber other([&] {
+    for (const std::uint64_t value : channel) sum += value;
+  });
+  for (auto _ : state) channel.push(1);
+  channel.close();
+  other.join();
+  benchmark::DoNotOptimize(sum);
+}
+
+template <class Channel, class... Args>
+void channel_round_trip(benchmark::State& state, Args... args) {
+  Channel there(args...);
+  Channel back(args...);
+  boost::fibers::fiber other([&] {
+    for (const std::uint64_t value : there) back.push(value);
+  });
+  for (auto _ : state) {
+    there.push(1);
+    benchmark::DoNotOptimize(back.value_pop());
+  }
+  there.close();
+  other.join();
+}
+
+void rendezvous(benchmark::State& state) {
+  channel_round_trip<boost::fibers::unbuffered_channel<std::uint64_t>>(state);
+}
+
 void add(const Scale& scale) {
   using Plain = boost::fibers::fixedsize_stack;
   using Pooled = boost::fibers::pooled_fixedsize_stack;
   const std::int64_t rounds = scale.of(256, 2);
   const std::int64_t most = scale.of(10'000, 300);
   const std::int64_t batch = scale.of(1000, 10);
+  benchmark::RegisterBenchmark("mutex_free", mutex_free);
+  benchmark::RegisterBenchmark("channel_message", channel_messages)->Arg(64);
+  benchmark::RegisterBenchmark("channel_round_trip/0", rendezvous);
   benchmark::RegisterBenchmark("boost_fiber_yield", yield, rounds)->Arg(2);
   for (std::int64_t fibers = 100; fibers <= most; fibers *= 10) {
     benchmark::RegisterBenchmark("boost_fiber_yield", yield, rounds)->Arg(fibers);

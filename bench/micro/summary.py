@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 PROGRAMS = ["switch", "coroutine", "spawn", "timers", "cancel", "sync", "post", "offload", "shared_channel", "memory",
-            "boost_fiber"]
+            "boost_fiber", "go_sync", "gevent_sync"]
 SLOW_PROGRAMS = {"memory": 3}  # and how many rounds are enough
 
 JUMP = "switch: jump"
@@ -78,9 +78,36 @@ ROWS = [
     Row("`post` to a sleeping loop, other core, p50", "post: post_sleeping/two_cores p50_us", ["ns 10000"]),
     Row("wake a thread by eventfd, other core, p50", "post: wake_eventfd/two_cores p50_us"),
     Row("wake a thread by futex, other core, p50", "post: wake_futex/two_cores p50_us"),
+    "Nobody else there",
+    Row("`Mutex`: lock + unlock", "sync: mutex_free", ["ns 3", "jumps 0.55"]),
+    Row("`Semaphore`: acquire + release", "sync: semaphore_free", ["ns 3", "jumps 0.55"]),
+    Row("`Event`: wait for one that is set", "sync: event_set", ["ns 3", "jumps 0.55"]),
+    Row("std::mutex: lock + unlock", "sync: std_mutex_free"),
+    Row("Boost.Fiber: mutex", "boost_fiber: mutex_free"),
+    Row("Go: sync.Mutex", "go_sync: mutex_free"),
+    Row("gevent: RLock", "gevent_sync: mutex_free"),
+    Row("gevent: BoundedSemaphore", "gevent_sync: semaphore_free"),
+    "From fiber to fiber",
+    Row("`Mutex`, handed over", "sync: mutex_hand_over", ["ns 30", "jumps 5.5"]),
+    Row("`Channel` of 64, each message", "sync: channel_message/64", ["ns 8", "jumps 1.46"]),
+    Row("Boost.Fiber: buffered_channel of 64", "boost_fiber: channel_message/64"),
+    Row("Go: a channel of 64", "go_sync: channel_message/64"),
+    Row("gevent: Queue(64)", "gevent_sync: channel_message/64"),
+    Row("`Channel`, rendezvous, there and back", "sync: channel_round_trip/0", ["ns 60", "jumps 10.9"]),
+    Row("`Channel` of 1, there and back", "sync: channel_round_trip/1", ["ns 60", "jumps 10.9"]),
+    Row("Boost.Fiber: unbuffered_channel, there and back", "boost_fiber: channel_round_trip/0"),
+    Row("Go: unbuffered channel, there and back", "go_sync: channel_round_trip/0"),
+    Row("Go: a channel of 1, there and back", "go_sync: channel_round_trip/1"),
+    Row("gevent: Channel, there and back", "gevent_sync: channel_round_trip/0"),
+    Row("std::binary_semaphore, two threads, there and back", "sync: std_thread_round_trip real"),
+    Row("`select` over 8 channels, all ready", "sync: select_8_ready", ["ns 150", "jumps 27"]),
+    Row("Go: select over 8 channels, all ready", "go_sync: select_8_ready"),
+    Row("`select` over 8, woken by one", "sync: select_8_waiting"),
+    Row("a plain receive, woken", "sync: receive_waiting"),
     "Between threads",
     Row("`offload` of nothing, there and back, p50", "offload: hop p50_us", ["ns 6000"]),
     Row("the same, bare mutex + condition variable", "offload: hop_bare p50_us"),
+    Row("gevent: ThreadPool.apply of nothing", "gevent_sync: hop real"),
     Row("`offload`, 2 threads, 2 callers, each", "offload: offloads/2 real"),
     Row("the same, bare", "offload: offloads_bare/2 real"),
     Row("`offload`, 2 threads, 64 callers, each", "offload: offloads/64 real"),
@@ -105,9 +132,21 @@ class Failure(Exception):
     """A program that did not do what it should."""
 
 
+def command_of(build, name):
+    """How to run a benchmark program; None where it is not there."""
+    built = build / "bench/micro" / name
+    if built.exists():
+        return [str(built)]
+    script = Path(__file__).with_name(name + ".py")
+    python = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
+    if script.exists() and subprocess.run([python, "-c", "import gevent"], capture_output=True, check=False).returncode == 0:
+        return [python, str(script)]
+    return None
+
+
 def run_program(build, name, options):
     """What one benchmark program has to say, as Google Benchmark's JSON."""
-    words = [str(build / "bench/micro" / name), "--json"]
+    words = [*command_of(build, name), "--json"]
     words += ["--smoke"] if options.smoke else [f"--benchmark_min_time={options.seconds}"]
     environment = dict(os.environ, BIGHT_LOG="warning")
     if options.engine:
@@ -223,7 +262,7 @@ def main():
     options = parser.parse_args()
     if options.smoke:
         options.rounds = 1
-    programs = [name for name in options.programs.split(",") if (options.build / "bench/micro" / name).exists()]
+    programs = [name for name in options.programs.split(",") if command_of(options.build, name)]
     if not programs:
         sys.exit(f"summary: {options.build} has no micro benchmarks; ./run build makes them")
 
