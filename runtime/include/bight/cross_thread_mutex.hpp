@@ -22,7 +22,8 @@ class CrossThreadMutex {
   CrossThreadMutex& operator=(const CrossThreadMutex&) = delete;
   ~CrossThreadMutex();
 
-  /// Waits until it is the caller's. Throws Cancelled if it has to wait (then it is not). Aborts with a sentence if the caller has it.
+  /// Waits until it is the caller's. Throws Cancelled if it has to wait (then it is not). Aborts with a sentence if the
+  /// caller has it.
   void lock() { static_cast<void>(lock_until(TimePoint::max())); }
   /// Never waits.
   [[nodiscard]] bool try_lock() noexcept;
