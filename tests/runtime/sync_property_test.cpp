@@ -26,12 +26,14 @@
 #include <bight/barrier.hpp>
 #include <bight/channel.hpp>
 #include <bight/condition.hpp>
+#include <bight/cross_thread_mutex.hpp>
 #include <bight/deadline.hpp>
 #include <bight/error.hpp>
 #include <bight/event.hpp>
 #include <bight/fiber.hpp>
 #include <bight/future.hpp>
 #include <bight/group.hpp>
+#include <bight/latch.hpp>
 #include <bight/mutex.hpp>
 #include <bight/once.hpp>
 #include <bight/pool.hpp>
@@ -39,7 +41,10 @@
 #include <bight/scope.hpp>
 #include <bight/select.hpp>
 #include <bight/semaphore.hpp>
+#include <bight/shared_channel.hpp>
+#include <bight/shared_event.hpp>
 #include <bight/shared_mutex.hpp>
+#include <bight/shared_semaphore.hpp>
 #include <bight/testing.hpp>
 #include <bight/time.hpp>
 #include <bight/wait_any.hpp>
@@ -148,8 +153,9 @@ void hold_in_worlds(Property property, std::uint64_t worlds) {
 
 // --- Locks
 
+template <class Lockable>
 void mutex_property(World& world) {
-  Mutex mutex;
+  Lockable mutex;
   int inside = 0;
   for (int i = 0; i < 6; ++i) {
     world.actor([&] {
@@ -162,7 +168,6 @@ void mutex_property(World& world) {
             default: static_cast<void>(lock.try_lock_for(world.some_time())); break;
           }
           if (!lock.owns_lock()) return;
-          EXPECT_TRUE(mutex.locked_here());
           EXPECT_EQ(++inside, 1);
           struct Leave {
             int& inside;
@@ -279,10 +284,42 @@ void semaphore_property(World& world) {
   EXPECT_EQ(semaphore.waiting(), 0U);
 }
 
+void shared_semaphore_property(World& world) {
+  const std::size_t permits = 1 + world.dice(3);
+  SharedSemaphore semaphore(permits);
+  std::size_t taken = 0;
+  for (int i = 0; i < 7; ++i) {
+    world.actor([&] {
+      for (int k = 0; k < 6; ++k) {
+        world.perhaps_limited([&] {
+          if (world.chance(50)) {
+            semaphore.acquire();
+          } else if (!semaphore.try_acquire_for(world.some_time())) {
+            return;
+          }
+          EXPECT_LE(++taken, permits);
+          struct Release {
+            SharedSemaphore& semaphore;
+            std::size_t& taken;
+            ~Release() {
+              --taken;
+              semaphore.release();
+            }
+          } release{semaphore, taken};
+          world.dawdle();
+        });
+      }
+    });
+  }
+  world.play();
+  EXPECT_EQ(semaphore.available(), permits);
+}
+
 // --- Flags
 
+template <class Flag>
 void event_property(World& world) {
-  Event event;
+  Flag event;
   int sets = 0;  // how often it was set, ever
   for (int i = 0; i < 6; ++i) {
     world.actor([&] {
@@ -303,10 +340,8 @@ void event_property(World& world) {
   }
   world.play([&] {
     ++sets;
-    const std::size_t waiting = event.waiting();
     event.set();
     if (world.chance(70)) event.clear();
-    EXPECT_EQ(event.waiting(), 0U) << waiting;
   });
 }
 
@@ -408,6 +443,63 @@ void barrier_property(World& world) {
   EXPECT_LE(passed, came);
   EXPECT_EQ(passed % kParties, 0U) << "whole meetings only";
   EXPECT_EQ(barrier.waiting(), 0U);
+}
+
+void latch_property(World& world) {
+  const auto expected = static_cast<std::ptrdiff_t>(1 + world.dice(6));
+  Latch latch(expected);
+  std::ptrdiff_t counted = 0;
+  for (int i = 0; i < 5; ++i) {
+    world.actor([&] {
+      for (int k = 0; k < 4; ++k) {
+        world.perhaps_limited([&] {
+          const bool open = world.chance(50) ? (latch.wait(), true) : latch.wait_for(world.some_time());
+          EXPECT_EQ(open || latch.try_wait(), counted == expected);
+        });
+        world.dawdle();
+      }
+    });
+  }
+  world.play([&] {
+    if (counted == expected) return;
+    ++counted;
+    latch.count_down();
+  });
+}
+
+void wait_group_property(World& world) {
+  WaitGroup group;
+  int at_work = 0;
+  for (int i = 0; i < 5; ++i) {
+    world.actor([&] {
+      for (int k = 0; k < 4; ++k) {
+        struct Work {
+          WaitGroup& group;
+          int& at_work;
+          Work(WaitGroup& its_group, int& count) : group(its_group), at_work(count) {
+            group.add();
+            ++at_work;
+          }
+          ~Work() {
+            --at_work;
+            group.done();
+          }
+        };
+        const Work work(group, at_work);
+        world.dawdle();
+      }
+    });
+    world.actor([&] {
+      world.perhaps_limited([&] {
+        const bool was_none = at_work == 0;
+        if (group.wait_for(world.some_time())) return;
+        EXPECT_FALSE(was_none);
+      });
+      world.perhaps_limited([&] { group.wait(); });
+    });
+  }
+  world.play();
+  EXPECT_EQ(group.count(), 0);
 }
 
 void once_property(World& world) {
@@ -513,6 +605,54 @@ void channel_property(World& world) {
     for (auto& value : channel.drain()) ledger.note_received(*value);
   });
   for (auto& value : channel.drain()) ledger.note_received(*value);
+  ledger.check();
+}
+
+void shared_channel_property(World& world) {
+  SharedChannel<std::unique_ptr<int>> channel{some_capacity(world)};
+  Ledger ledger;
+  for (int i = 0; i < 4; ++i) {
+    world.actor([&, i] {
+      for (int k = 0; k < 5; ++k) {
+        const int number = i * 100 + k;
+        auto value = std::make_unique<int>(number);
+        world.perhaps_limited([&] {
+          send_and_note(ledger, number, [&] {
+            switch (world.dice(3)) {
+              case 0: channel.send(std::move(value)); return true;
+              case 1: return channel.try_send(std::move(value));
+              default: return channel.send_for(std::move(value), world.some_time());
+            }
+          });
+        });
+        EXPECT_EQ(value == nullptr, ledger.sent.contains(number)) << "moved from exactly when sent";
+        world.dawdle();
+      }
+    });
+    world.actor([&] {
+      for (int k = 0; k < 5; ++k) {
+        world.perhaps_limited([&] {
+          std::optional<std::unique_ptr<int>> value;
+          switch (world.dice(3)) {
+            case 0: value = channel.receive(); break;
+            case 1: value = channel.try_receive(); break;
+            default: value = channel.receive_for(world.some_time()); break;
+          }
+          if (value) ledger.note_received(**value);
+        });
+        world.dawdle();
+      }
+    });
+  }
+  int rounds = 0;
+  const auto drain = [&] {
+    while (auto value = channel.try_receive()) ledger.note_received(**value);
+  };
+  world.play([&] {
+    if (++rounds > 20) channel.close();
+    drain();
+  });
+  drain();
   ledger.check();
 }
 
@@ -685,6 +825,43 @@ void pool_property(World& world) {
   EXPECT_EQ(inside, 0U);
 }
 
+void group_property(World& world) {
+  Group group;
+  int ended = 0;
+  int begun = 0;
+  int failed = 0;
+  for (int i = 0; i < 5; ++i) {
+    world.actor([&] {
+      for (int k = 0; k < 3; ++k) {
+        ++begun;
+        group.spawn([&] {
+          struct Ended {
+            int& count;
+            ~Ended() { ++count; }
+          } at_end{ended};
+          world.dawdle();
+          if (!world.chance(20)) return;
+          ++failed;
+          throw std::runtime_error("failed");
+        });
+        world.dawdle();
+        if (world.chance(10)) group.cancel_all();
+        if (world.chance(30)) static_cast<void>(group.join_for(world.some_time()));
+      }
+    });
+  }
+  world.play();
+  try {
+    group.join();
+    EXPECT_EQ(failed, 0);
+  } catch (const std::runtime_error&) {
+    EXPECT_GT(failed, 0);
+  }
+  EXPECT_EQ(group.size(), 0U);
+  EXPECT_EQ(group.failures(), static_cast<std::size_t>(failed));
+  EXPECT_LE(ended, begun) << "those cancelled before they ran never began";
+}
+
 void wait_any_property(World& world) {
   std::vector<Fiber<int>> fibers;
   for (int i = 0; i < 5; ++i) {
@@ -727,21 +904,29 @@ struct Named {
 };
 
 const Named kProperties[] = {
-    {"Mutex", mutex_property},
+    {"Mutex", mutex_property<Mutex>},
+    {"RecursiveMutex", mutex_property<RecursiveMutex>},
+    {"CrossThreadMutex", mutex_property<CrossThreadMutex>},
     {"ScopedLock", scoped_lock_property},
     {"SharedMutex", shared_mutex_property},
     {"Semaphore", semaphore_property},
-    {"Event", event_property},
+    {"Event", event_property<Event>},
+    {"SharedEvent", event_property<SharedEvent>},
+    {"SharedSemaphore", shared_semaphore_property},
     {"AutoResetEvent", auto_reset_event_property},
     {"Condition", condition_property},
     {"Barrier", barrier_property},
+    {"Latch", latch_property},
+    {"WaitGroup", wait_group_property},
     {"Once", once_property},
     {"Channel", channel_property},
+    {"SharedChannel", shared_channel_property},
     {"Select", select_property},
     {"Queue", queue_property<Queue<int>>},
     {"LifoQueue", queue_property<LifoQueue<int>>},
     {"PriorityQueue", queue_property<PriorityQueue<int>>},
     {"Future", future_property},
+    {"Group", group_property},
     {"Pool", pool_property},
     {"WaitAny", wait_any_property},
 };
