@@ -73,15 +73,13 @@ class Channel {
   /// Waits for `limit` at most. Throws Cancelled.
   template <class Rep, class Period>
   [[nodiscard]] std::optional<T> receive_for(const std::chrono::duration<Rep, Period>& limit) {
-    std::optional<T> value = try_receive();
-    if (!value) value = exchange_.receive(detail::limit_from_now(detail::saturating_duration(limit)));
-    return value;
+    if (exchange_.receivable()) return exchange_.take();
+    return exchange_.receive(detail::limit_from_now(detail::saturating_duration(limit)));
   }
   template <class C, class D>
   [[nodiscard]] std::optional<T> receive_until(const std::chrono::time_point<C, D>& when) {
-    std::optional<T> value = try_receive();
-    if (!value) value = exchange_.receive(detail::loop_time(when));
-    return value;
+    if (exchange_.receivable()) return exchange_.take();
+    return exchange_.receive(detail::loop_time(when));
   }
 
   /// No more is sent: sends throw ChannelClosed, those that wait too. What has been sent can still be received. Does

@@ -4,12 +4,12 @@
 /// Queues of work for the fibers of one loop, which know when it is done: Python's queue module. Where nobody asks
 /// for that, a Channel does.
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <functional>
 #include <iterator>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -35,7 +35,11 @@ class Stack {
  public:
   [[nodiscard]] bool empty() const noexcept { return values_.empty(); }
   [[nodiscard]] std::size_t size() const noexcept { return values_.size(); }
-  void push(T&& value) { values_.push_back(std::move(value)); }
+  void clear() noexcept { values_.clear(); }
+  void push(T&& value) {
+    if (size() == values_.capacity()) values_.reserve(2 * size() + 4);  // may throw: before the value is moved
+    values_.push_back(std::move(value));
+  }
   void take(std::optional<T>& result) {
     result.emplace(std::move(values_.back()));
     values_.pop_back();
@@ -46,40 +50,72 @@ class Stack {
 };
 
 /// A binary heap: what `Before` puts first comes out first, equals come out in the order in which they went in.
+///
+/// Comparisons and moves of values may throw. So all comparisons come first, then the one move in or out, and then the
+/// entries change places, which can not fail: what could throw on that way is kept in a box.
 template <class T, class Before>
 class Heap {
  public:
-  explicit Heap(Before before = {}) : later_{std::move(before)} {}
+  explicit Heap(Before before = {}) : before_{std::move(before)} {}
   [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
   [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
+  void clear() noexcept { entries_.clear(); }
   void push(T&& value) {
-    entries_.push_back({std::move(value), next_++});
-    std::push_heap(entries_.begin(), entries_.end(), std::ref(later_));
+    std::size_t place = size();
+    while (place > 0 && before_(value, entries_[above(place)].get())) place = above(place);
+    entries_.emplace_back(std::move(value), next_);
+    ++next_;
+    for (std::size_t at = size() - 1; at != place; at = above(at)) std::swap(entries_[at], entries_[above(at)]);
   }
   void take(std::optional<T>& result) {
-    std::pop_heap(entries_.begin(), entries_.end(), std::ref(later_));
-    try {
-      result.emplace(std::move(entries_.back().value));
-    } catch (...) {
-      std::push_heap(entries_.begin(), entries_.end(), std::ref(later_));
-      throw;
-    }
+    const std::size_t place = place_of_last();
+    result.emplace(std::move(entries_.front().get()));
+    for (std::size_t at = place; at != 0; at = above(at)) std::swap(entries_[at], entries_.back());
+    std::swap(entries_.front(), entries_.back());
     entries_.pop_back();
   }
 
  private:
+  static constexpr bool kBoxed = !std::is_nothrow_move_constructible_v<T> || !std::is_nothrow_move_assignable_v<T>;
+
   struct Entry {
-    T value;
+    Entry(T&& what, std::size_t when) : value(hold(std::move(what))), serial(when) {}
+    static auto hold(T&& what) {
+      if constexpr (kBoxed) {
+        return std::make_unique<T>(std::move(what));
+      } else {
+        return std::move(what);
+      }
+    }
+    [[nodiscard]] T& get() noexcept {
+      if constexpr (kBoxed) {
+        return *value;
+      } else {
+        return value;
+      }
+    }
+    std::conditional_t<kBoxed, std::unique_ptr<T>, T> value;
     std::size_t serial;
   };
-  struct Later {
-    Before before;
-    bool operator()(const Entry& a, const Entry& b) {
-      if (before(b.value, a.value)) return true;
-      return !before(a.value, b.value) && b.serial < a.serial;
+
+  [[nodiscard]] static std::size_t above(std::size_t place) noexcept { return (place - 1) / 2; }
+  [[nodiscard]] bool first(Entry& a, Entry& b) {
+    if (before_(a.get(), b.get())) return true;
+    return a.serial < b.serial && !before_(b.get(), a.get());
+  }
+  /// Where the last entry belongs once the front one is gone.
+  [[nodiscard]] std::size_t place_of_last() {
+    const std::size_t last = size() - 1;
+    std::size_t place = 0;
+    for (std::size_t below = 1; below < last; below = 2 * place + 1) {
+      if (below + 1 < last && first(entries_[below + 1], entries_[below])) ++below;
+      if (!first(entries_[below], entries_[last])) break;
+      place = below;
     }
-  };
-  Later later_;
+    return place;
+  }
+
+  Before before_;
   std::vector<Entry> entries_;
   std::size_t next_ = 0;
 };
@@ -104,6 +140,9 @@ class BasicQueue {
       : exchange_(capacity, std::forward<StoreArgs>(store_args)...) {
     BIGHT_CHECK(capacity > 0, "a queue holds one value at least; for a rendezvous there is Channel");
   }
+  ~BasicQueue() { BIGHT_CHECK(joiners_.empty(), "a Queue is destroyed while fibers wait for its tasks"); }
+  BasicQueue(const BasicQueue&) = delete;
+  BasicQueue& operator=(const BasicQueue&) = delete;
 
   /// Waits for room. Throws ChannelClosed after shutdown() (also if that comes meanwhile), and Cancelled.
   void put(T&& value) { exchange_.send(value, TimePoint::max()); }
@@ -137,20 +176,19 @@ class BasicQueue {
   /// Waits for `limit` at most. Throws Cancelled.
   template <class Rep, class Period>
   [[nodiscard]] std::optional<T> get_for(const std::chrono::duration<Rep, Period>& limit) {
-    std::optional<T> value = try_get();
-    if (!value) value = exchange_.receive(detail::limit_from_now(detail::saturating_duration(limit)));
-    return value;
+    if (exchange_.receivable()) return exchange_.take();
+    return exchange_.receive(detail::limit_from_now(detail::saturating_duration(limit)));
   }
   template <class C, class D>
   [[nodiscard]] std::optional<T> get_until(const std::chrono::time_point<C, D>& when) {
-    std::optional<T> value = try_get();
-    if (!value) value = exchange_.receive(detail::loop_time(when));
-    return value;
+    if (exchange_.receivable()) return exchange_.take();
+    return exchange_.receive(detail::loop_time(when));
   }
 
   /// What was got from the queue has been dealt with. Throws std::logic_error when called more often than values were
   /// put. Does not wait.
   void task_done() {
+    exchange_.enter();
     if (unfinished() == 0) throw std::logic_error("task_done() was called more often than there were tasks");
     ++done_;
     tell_joiners();
@@ -169,7 +207,7 @@ class BasicQueue {
   void shutdown(Shutdown how = Shutdown::drain) {
     exchange_.close();
     if (how == Shutdown::drain) return;
-    done_ += exchange_.drain().size();
+    done_ += exchange_.discard();
     tell_joiners();
   }
 
@@ -204,6 +242,7 @@ class BasicQueue {
   using Values = detail::Exchange<T, Store>;
 
   bool join_limited(TimePoint until) {
+    exchange_.enter();
     if (unfinished() == 0) return true;
     detail::WaitLink link;
     return detail::wait_or_throw(

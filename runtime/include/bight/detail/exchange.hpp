@@ -36,8 +36,8 @@ void describe_receive(const WaitLink&, std::string& text);
 void describe_send(const WaitLink&, std::string& text);
 
 /// Where values change hands between fibers: what Channel and the queues have in common. `Store` keeps the values that
-/// nobody has asked for yet, in the order in which they are to be had: empty(), size(), push(T&&),
-/// take(std::optional<T>&).
+/// nobody has asked for yet, in the order in which they are to be had: empty(), size(), clear(),
+/// push(T&&), take(std::optional<T>&).
 ///
 /// Invariants: receivers wait only while the store is empty and no sender waits; senders wait only while the store is
 /// full. So whoever comes is served by what is there, or goes to the end of one list.
@@ -158,6 +158,13 @@ class Exchange {
     values.reserve(store_.size() + senders_.size());
     while (std::optional<T> value = take()) values.push_back(std::move(*value));
     return values;
+  }
+
+  /// Throws away what is stored, where no sender waits: after close(). How many.
+  std::size_t discard() noexcept {
+    const std::size_t count = store_.size();
+    store_.clear();
+    return count;
   }
 
   [[nodiscard]] bool closed() const noexcept { return closed_; }

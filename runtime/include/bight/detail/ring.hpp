@@ -19,7 +19,7 @@ class Ring {
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
   ~Ring() {
-    while (!empty()) pop();
+    clear();
     if (room_ > 0) std::allocator<T>().deallocate(memory_, room_);
   }
 
@@ -37,6 +37,9 @@ class Ring {
   void pop() noexcept {
     at(head_)->~T();
     ++head_;
+  }
+  void clear() noexcept {
+    while (!empty()) pop();
   }
   void take(std::optional<T>& result) {
     result.emplace(std::move(*at(head_)));
@@ -59,7 +62,7 @@ class Ring {
       std::allocator<T>().deallocate(memory, room);
       throw;
     }
-    while (!empty()) pop();
+    clear();
     if (room_ > 0) std::allocator<T>().deallocate(memory_, room_);
     memory_ = memory;
     room_ = room;
