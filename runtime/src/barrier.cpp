@@ -34,20 +34,24 @@ void Barrier::describe_action(const detail::WaitLink&, std::string& text) { text
 
 std::size_t Barrier::wait_limited(TimePoint until) {
   bound_.enter();
-  while (acting_) {  // a meeting is about to end; this fiber is one of the next
-    detail::WaitLink link;
+  while (acting_ && !broken_) {  // a meeting is about to end; this fiber is one of the next
+    Link link(*this);
     if (!detail::wait_or_throw(next_meeting_, link, describe_action, until)) break_for_timeout();
+    if (link.broken) throw BrokenBarrier{};
   }
   if (broken_) throw BrokenBarrier{};
   if (waiting() + 1 == parties_) return meet();
 
   Link link(*this);
+  const std::uint64_t meeting = meetings_;
   const detail::WaitEnd end = detail::wait_in(waiters_, link, describe_meeting, until);
   if (end == detail::WaitEnd::woken) {  // and there may be no Barrier any more
     if (link.broken) throw BrokenBarrier{};
     return link.place;
   }
+  const bool over = meetings_ != meeting;  // since it has left
   if (end == detail::WaitEnd::cancelled) throw Cancelled{};
+  if (over) throw BrokenBarrier{};
   break_for_timeout();
 }
 
@@ -93,6 +97,11 @@ void Barrier::let_go(bool broken) noexcept {
     link.place = place;
     link.broken = broken;
     waiters_.wake(link);
+  }
+  while (broken && !next_meeting_.empty()) {
+    auto& link = static_cast<Link&>(*next_meeting_.first());
+    link.broken = true;
+    next_meeting_.wake(link);
   }
 }
 
