@@ -355,19 +355,20 @@ TEST(Promise, SetInCallbacksAndWithoutALoop) {
   });
 }
 
-TEST(Future, AResultMayHoldTheLastHandleOnItself) {
+TEST(Future, ResultsMayHoldFutures) {
   struct Node {
-    Future<std::unique_ptr<Node>> next;
+    Future<Node> next;
   };
   on_loop([] {
-    Promise<std::unique_ptr<Node>> promise;
-    Future<std::unique_ptr<Node>> future = promise.future();
-    auto node = std::make_unique<Node>();
-    promise.set_value(std::move(node));
-    Promise<std::unique_ptr<Node>> second;
-    future.get()->next = second.future();
-    second.set_value(std::make_unique<Node>());
-    EXPECT_TRUE(future.get()->next.ready());
+    Promise<Node> first;
+    Promise<Node> second;
+    const Future<Node> future = first.future();
+    auto waiter = spawn([&] { return future.get().next.get().next.valid(); });
+    first.set_value(Node{second.future()});
+    yield();
+    EXPECT_FALSE(waiter.done());
+    second.set_value(Node{});
+    EXPECT_FALSE(waiter.get());
   });
 }
 

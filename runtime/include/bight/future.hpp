@@ -44,7 +44,12 @@ class ResultState {
   void set(Args&&... args) {
     if (is_set()) throw std::future_error(std::future_errc::promise_already_satisfied);
     bound_.enter();
-    outcome_.template emplace<kIndex>(std::forward<Args>(args)...);
+    try {
+      outcome_.template emplace<kIndex>(std::forward<Args>(args)...);
+    } catch (...) {
+      outcome_.template emplace<0>();  // the variant has nothing: nothing has been set
+      throw;
+    }
     waiters_.wake_all();
   }
 
@@ -170,8 +175,8 @@ class Future {
 };
 
 /// The side that sets the result, once. Move-only. Dropped with nothing set, it sets std::future_error
-/// (broken_promise). To set it again throws std::future_error (promise_already_satisfied). Setting does not wait, may
-/// be done in callbacks, and wakes all who wait.
+/// (broken_promise). To set it again throws std::future_error (promise_already_satisfied). Setting does not wait, may be
+/// done in callbacks, and wakes all who wait; when the value's constructor throws, nothing has been set.
 template <class T = void>
 class Promise {
  public:
