@@ -54,14 +54,34 @@ class PoolMember {
   FiberControl* fiber_;
   PoolMember* previous_ = nullptr;
   PoolMember* next_;
+  bool wants_slot_ = false;  // waits for one, besides the one it has
 };
 
-/// What is called once for each element: a reference to one that stays where it is, or the element itself.
+/// What is kept of an element until it is its turn: a reference to one that stays where it is, or what the range gave.
+/// Of a range that can be gone through only once, that is the element itself: its iterator has one at a time.
+template <class Range, class Reference = std::ranges::range_reference_t<Range>>
+using PoolItem = std::conditional_t<
+    !std::is_lvalue_reference_v<Reference>, std::remove_cvref_t<Reference>,
+    std::conditional_t<std::ranges::forward_range<Range>, std::reference_wrapper<std::remove_reference_t<Reference>>,
+                       std::ranges::range_value_t<Range>>>;
+
+template <class Range, class Each>
+[[nodiscard]] PoolItem<Range> hold_item(Each&& each) {
+  if constexpr (std::is_constructible_v<PoolItem<Range>, Each>) {
+    return PoolItem<Range>(std::forward<Each>(each));
+  } else {
+    return PoolItem<Range>(std::move(each));  // can only be moved, and comes by once
+  }
+}
+/// The item as the range would have given it.
 template <class Range>
-using PoolItem =
-    std::conditional_t<std::is_lvalue_reference_v<std::ranges::range_reference_t<Range>>,
-                       std::reference_wrapper<std::remove_reference_t<std::ranges::range_reference_t<Range>>>,
-                       std::ranges::range_value_t<Range>>;
+[[nodiscard]] std::ranges::range_reference_t<Range>&& as_element(PoolItem<Range>& item) noexcept {
+  return static_cast<std::ranges::range_reference_t<Range>&&>(item);
+}
+
+/// Of an element that has ended as cancelled: throws Cancelled when the calling fiber has been, too; else this is the
+/// error that stands for it, for instance when the function has thrown Cancelled of its own accord.
+[[nodiscard]] std::exception_ptr cancelled_element();
 
 template <class Range, class F>
 using PoolResult = std::invoke_result_t<F&, std::ranges::range_reference_t<Range>>;
@@ -188,6 +208,7 @@ class Pool {
 
   [[nodiscard]] detail::PoolSlot take_slot();
   void refuse_members() const;
+  [[nodiscard]] detail::PoolMember* find_member() const noexcept;
 
   template <class F>
   Fiber<detail::ResultOf<F>> start(detail::PoolSlot slot, F&& f) {
@@ -200,14 +221,12 @@ class Pool {
   std::size_t size_;
   Semaphore slots_;
   detail::PoolMember* first_ = nullptr;
-  std::size_t waiting_members_ = 0;  // in take_slot()
-  Group members_;                    // last: its fibers give slots back
+  Group members_;  // last: its fibers give slots back
 };
 
 template <std::ranges::input_range Range, class F>
 auto Pool::map(Range&& range, F&& f) {
   using R = detail::PoolResult<Range, F>;
-  using Item = detail::PoolItem<Range>;
   struct Done {
     std::optional<typename PoolOutcome<R>::Value> value;
     std::exception_ptr error;
@@ -221,7 +240,7 @@ auto Pool::map(Range&& range, F&& f) {
         to.value.emplace(std::invoke(f, std::forward<decltype(item)>(item)));
       }
     } catch (const Cancelled&) {
-      throw;
+      to.error = detail::cancelled_element();
     } catch (...) {
       to.error = std::current_exception();
     }
@@ -236,9 +255,10 @@ auto Pool::map(Range&& range, F&& f) {
         continue;
       }
       scope
-          .spawn([this, &call, &to, slot = take_slot(), item = Item(std::forward<decltype(each)>(each))]() mutable {
+          .spawn([this, &call, &to, slot = take_slot(),
+                  item = detail::hold_item<Range>(std::forward<decltype(each)>(each))]() mutable {
             const detail::PoolMember here(*this);
-            call(static_cast<std::ranges::range_reference_t<Range>>(item), to);
+            call(detail::as_element<Range>(item), to);
           })
           .detach();
     }
@@ -271,12 +291,7 @@ class Imap {
 
   /// The next outcome; nothing at the end. Throws what the range threw, at the end, and Cancelled.
   [[nodiscard]] std::optional<Outcome> next() {
-    std::optional<Outcome> outcome;
-    if (options_.ordered) {
-      if (std::optional<Future<Outcome>> next = in_order_.receive()) outcome.emplace(next->take());
-    } else {
-      outcome = as_they_come_.receive();
-    }
+    std::optional<Outcome> outcome = options_.ordered ? next_in_order() : as_they_come_.receive();
     if (outcome) {
       ahead_.release();
     } else if (range_error_ != nullptr) {
@@ -305,11 +320,22 @@ class Imap {
     fibers_.spawn([this] { feed(); }).detach();
   }
 
+  /// The one that is next stays so if the wait for it is cut short.
+  std::optional<Outcome> next_in_order() {
+    if (!awaited_) awaited_ = in_order_.receive();
+    if (!awaited_) return std::nullopt;
+    awaited_->wait();
+    if (awaited_->error() != nullptr) std::rethrow_exception(detail::cancelled_element());  // it has not been set
+    std::optional<Outcome> outcome(awaited_->take());
+    awaited_.reset();
+    return outcome;
+  }
+
   void feed() {
     try {
       for (auto&& each : range_) {
         ahead_.acquire();
-        begin_one(Item(std::forward<decltype(each)>(each)), pool_.take_slot());
+        begin_one(detail::hold_item<Range>(std::forward<decltype(each)>(each)), pool_.take_slot());
       }
     } catch (const Cancelled&) {
       throw;
@@ -322,36 +348,47 @@ class Imap {
 
   void begin_one(Item item, detail::PoolSlot slot) {
     Promise<Outcome> promise;
-    if (options_.ordered) in_order_.send(promise.future());
-    ++running_;
+    Future<Outcome> future = promise.future();
     fibers_
-        .spawn([this, index = begun_++, item = std::move(item), slot = std::move(slot),
+        .spawn([this, index = begun_, item = std::move(item), slot = std::move(slot),
                 promise = std::move(promise)]() mutable {
           const detail::PoolMember here(pool_);
           Outcome outcome = call(index, item);
-          if (options_.ordered) {
-            promise.set_value(std::move(outcome));
-          } else {
-            as_they_come_.send(std::move(outcome));
+          try {
+            deliver(promise, std::move(outcome));
+          } catch (...) {  // it can not be moved; an error can
+            deliver(promise, Outcome(index, std::current_exception()));
           }
           --running_;
           close_when_done();
         })
         .detach();
+    // It has not run yet, and counts only now that it will.
+    ++begun_;
+    ++running_;
+    if (options_.ordered) in_order_.send(std::move(future));
   }
 
   Outcome call(std::size_t index, Item& item) {
     try {
       if constexpr (std::is_void_v<R>) {
-        std::invoke(f_, static_cast<std::ranges::range_reference_t<Range>>(item));
+        std::invoke(f_, detail::as_element<Range>(item));
         return Outcome(index, std::byte{});
       } else {
-        return Outcome(index, std::invoke(f_, static_cast<std::ranges::range_reference_t<Range>>(item)));
+        return Outcome(index, std::invoke(f_, detail::as_element<Range>(item)));
       }
     } catch (const Cancelled&) {
-      throw;
+      return Outcome(index, detail::cancelled_element());
     } catch (...) {
       return Outcome(index, std::current_exception());
+    }
+  }
+
+  void deliver(Promise<Outcome>& promise, Outcome&& outcome) {
+    if (options_.ordered) {
+      promise.set_value(std::move(outcome));
+    } else {
+      as_they_come_.send(std::move(outcome));
     }
   }
 
@@ -368,6 +405,7 @@ class Imap {
   Semaphore ahead_;
   Channel<Future<Outcome>> in_order_{Channel<Future<Outcome>>::kUnbounded};
   Channel<Outcome> as_they_come_{Channel<Outcome>::kUnbounded};
+  std::optional<Future<Outcome>> awaited_;  // received from in_order_, and not read yet
   std::exception_ptr range_error_;
   std::size_t begun_ = 0;
   std::size_t running_ = 0;

@@ -245,7 +245,7 @@ class ReceiveIterator {
   T& operator*() const noexcept { return *value_; }
   ReceiveIterator& operator++() {
     value_.reset();  // not kept while waiting for the next one
-    value_ = source_->next_value();
+    if (std::optional<T> next = source_->next_value()) value_.emplace(std::move(*next));
     return *this;
   }
   void operator++(int) { ++*this; }
