@@ -280,8 +280,9 @@ TEST(Group, WhenTheJoinerIsCancelledTheMembersGoOn) {
   on_loop([] {
     Group group;
     bool finished = false;
+    Event go;
     group.spawn([&] {
-      sleep_for(5ms);
+      go.wait();
       finished = true;
     });
     EXPECT_THROW(with_timeout(1ms, [&] { group.join(); }), TimedOut);
@@ -292,6 +293,7 @@ TEST(Group, WhenTheJoinerIsCancelledTheMembersGoOn) {
     joiner.join();
     EXPECT_EQ(joiner.status(), FiberStatus::cancelled);
     EXPECT_EQ(group.size(), 1U);
+    go.set();
     group.join();
     EXPECT_TRUE(finished);
   });
@@ -308,10 +310,12 @@ TEST(Group, InheritsTheCancellationOfWhereItWasMade) {
         throw;
       }
     };
-    EXPECT_THROW(with_timeout(1ms,
-                              [&] {
+    EXPECT_THROW(with_timeout(1h,
+                              [&](Deadline& deadline) {
                                 Group group;
                                 group.spawn(count);
+                                yield();
+                                deadline.reset(Duration(0));
                                 group.join();
                               }),
                  TimedOut);
