@@ -15,8 +15,8 @@
 #include "overflow.hpp"
 #include "remote_queue.hpp"
 #include "signals.hpp"
-#include "watchdog.hpp"
 #include "spin.hpp"
+#include "watchdog.hpp"
 
 namespace bight::detail {
 

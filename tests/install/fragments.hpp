@@ -22,9 +22,9 @@
 #include <bight/deadline.hpp>
 #include <bight/event.hpp>
 #include <bight/fiber.hpp>
-#include <bight/generator.hpp>
 #include <bight/fiber_local.hpp>
 #include <bight/future.hpp>
+#include <bight/generator.hpp>
 #include <bight/group.hpp>
 #include <bight/latch.hpp>
 #include <bight/mutex.hpp>

@@ -175,8 +175,8 @@ class Future {
 };
 
 /// The side that sets the result, once. Move-only. Dropped with nothing set, it sets std::future_error
-/// (broken_promise). To set it again throws std::future_error (promise_already_satisfied). Setting does not wait, may be
-/// done in callbacks, and wakes all who wait; when the value's constructor throws, nothing has been set.
+/// (broken_promise). To set it again throws std::future_error (promise_already_satisfied). Setting does not wait, may
+/// be done in callbacks, and wakes all who wait; when the value's constructor throws, nothing has been set.
 template <class T = void>
 class Promise {
  public:
