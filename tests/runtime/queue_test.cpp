@@ -940,13 +940,10 @@ TEST(Queue, UsedInCallbacksAndWithoutALoop) {
   queue.task_done();
   on_loop([&] {
     auto getter = spawn([&] { return queue.get(); });
-    auto joiner = spawn([&] {
-      sleep_for(1us);
-      queue.join();
-    });
     yield();
     spawn([] {}).on_done([&] { EXPECT_TRUE(queue.try_put(2)); });
     EXPECT_EQ(getter.get(), 2);
+    auto joiner = spawn([&] { queue.join(); });
     spawn([] {}).on_done([&] { queue.task_done(); });
     joiner.get();
     EXPECT_TRUE(queue.try_put(3));
