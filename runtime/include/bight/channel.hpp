@@ -65,6 +65,10 @@ class Channel {
   [[nodiscard]] bool send_until(T&& value, const std::chrono::time_point<C, D>& when) {
     return try_send(std::move(value)) || exchange_.send(value, detail::loop_time(when));
   }
+  template <class C, class D>
+  [[nodiscard]] bool send_until(const T& value, const std::chrono::time_point<C, D>& when) {
+    return send_until(T(value), when);
+  }
 
   /// Waits for a value. Nothing: the channel is closed, and all that was sent has been received. Throws Cancelled.
   [[nodiscard]] std::optional<T> receive() { return exchange_.receive(TimePoint::max()); }

@@ -202,7 +202,11 @@ class Promise {
   void set_value(Args&&... args) {
     (*state_).template set<1>(std::forward<Args>(args)...);
   }
-  void set_exception(std::exception_ptr error) { (*state_).template set<2>(std::move(error)); }
+  /// Aborts with a sentence for a null pointer.
+  void set_exception(std::exception_ptr error) {
+    BIGHT_CHECK(error != nullptr, "a Promise is given an exception that is none");
+    (*state_).template set<2>(std::move(error));
+  }
   [[nodiscard]] bool is_set() const { return (*state_).is_set(); }
 
  private:

@@ -168,6 +168,10 @@ class BasicQueue {
   [[nodiscard]] bool put_until(T&& value, const std::chrono::time_point<C, D>& when) {
     return try_put(std::move(value)) || exchange_.send(value, detail::loop_time(when));
   }
+  template <class C, class D>
+  [[nodiscard]] bool put_until(const T& value, const std::chrono::time_point<C, D>& when) {
+    return put_until(T(value), when);
+  }
 
   /// Waits for a value. Nothing: it was shut down, and is empty. Throws Cancelled.
   [[nodiscard]] std::optional<T> get() { return exchange_.receive(TimePoint::max()); }

@@ -143,7 +143,8 @@ void join_all(Range&& range, RaiseFirst raise = RaiseFirst::no) {
     watch.wait(raise == RaiseFirst::yes ? seen + 1 : watch.size(), TimePoint::max());
     if (raise == RaiseFirst::no) return;
     const auto which = static_cast<std::ptrdiff_t>(watch.ready()[seen]);
-    std::ranges::next(std::ranges::begin(range), which)->rethrow_error();
+    auto& ended = *std::ranges::next(std::ranges::begin(range), which);
+    if constexpr (requires { ended.rethrow_error(); }) ended.rethrow_error();
   }
 }
 
