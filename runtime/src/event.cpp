@@ -23,6 +23,7 @@ void Event::set() noexcept {
 }
 
 bool Event::wait_slow(TimePoint until) {
+  if (!bound_.here()) mark_ = 0;  // of a loop that has ended
   bound_.enter();
   if (set_) {
     let_earlier_ones_pass();

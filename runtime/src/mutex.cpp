@@ -19,12 +19,16 @@ struct Mutex::Link : detail::WaitLink {
   bool overtaken = false;
 };
 
-Mutex::~Mutex() { BIGHT_CHECK(waiters_.empty(), "a Mutex is destroyed while fibers wait for it"); }
+Mutex::~Mutex() { BIGHT_CHECK(visitors_ == 0, "a Mutex is destroyed while fibers wait for it"); }
 
 void Mutex::describe(const detail::WaitLink& link, std::string& text) {
-  const FiberControl* owner = static_cast<const Link&>(link).mutex.owner_;
   text += "a Mutex";
+  const FiberControl* owner = static_cast<const Link&>(link).mutex.owner_;
   if (owner == nullptr) return;
+  if (!Loop::require().stacks().is_owner(owner) || owner->finished()) {
+    text += " that a fiber owns which has ended";
+    return;
+  }
   text.append(" that fiber #").append(std::to_string(owner->id)).append(" '").append(owner->name()).append("' owns");
 }
 
@@ -45,6 +49,7 @@ bool Mutex::lock_slow(TimePoint until) {
   FiberControl& self = Loop::require().require_fiber();
   BIGHT_CHECK(owner_ != &self, "a fiber locks a Mutex that it owns already, and would wait for itself");
   Link link(*this);
+  const detail::Visit visit(visitors_);
   while (owner_ != nullptr) {
     if (!detail::wait_or_throw(waiters_, link, describe, until, link.overtaken)) return false;
     if (owner_ == &self) {
@@ -58,7 +63,8 @@ bool Mutex::lock_slow(TimePoint until) {
 
 void Mutex::unlock_slow() noexcept {
   bound_.enter();
-  BIGHT_CHECK(owner_ == detail::current_loop->running_fiber, "a fiber unlocks a Mutex that it does not own");
+  BIGHT_CHECK(owner_ != nullptr && owner_ == detail::current_loop->running_fiber,
+              "a fiber unlocks a Mutex that it does not own");
   heir_ = static_cast<Link*>(waiters_.first());
   owner_ = heir_->parking->fiber;
   waiters_.wake(*heir_);

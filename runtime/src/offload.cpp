@@ -165,6 +165,8 @@ std::size_t OffloadPool::threads_max() const noexcept {
   return threads_max_;
 }
 
+bool OffloadPool::has_room() const noexcept { return jobs_.size() < options_.queue_max; }
+
 OffloadOptions OffloadPool::options() const {
   OffloadOptions options = options_;
   options.threads_max = threads_max();
@@ -190,20 +192,26 @@ OffloadStats OffloadPool::stats() const noexcept {
 /// Sees to it that there is a thread on its way for each job in the queue, as far as may be: wakes those that were idle
 /// last, whose caches are warm, and returns how many are to be started.
 std::size_t OffloadPool::match_demand(CrossNotices& notices) noexcept {
+  wake_idle(notices);
   std::size_t missing = 0;
-  while (jobs_.size() > coming_ + (spinning_ ? 1 : 0)) {
-    if (CrossWaiter* sleeper = idle_.pop_last()) {
-      --idle_count_;
-      notices.add(*sleeper);
-    } else if (threads_ < threads_max_) {
-      ++threads_;
-      ++missing;
-    } else {
-      break;
-    }
+  while (in_demand() && threads_ < threads_max_) {
+    ++threads_;
     ++coming_;
+    ++missing;
   }
   return missing;
+}
+
+bool OffloadPool::in_demand() const noexcept { return jobs_.size() > coming_ + (spinning_ ? 1 : 0); }
+
+void OffloadPool::wake_idle(CrossNotices& notices) noexcept {
+  while (in_demand()) {
+    CrossWaiter* sleeper = idle_.pop_last();
+    if (sleeper == nullptr) return;
+    --idle_count_;
+    ++coming_;
+    notices.add(*sleeper);
+  }
 }
 
 void OffloadPool::start_threads(std::size_t count) noexcept {
@@ -226,7 +234,10 @@ void OffloadPool::give_up_thread(int error) noexcept {
   const Lock lock(mutex_);
   --threads_;
   --coming_;
-  if (threads_ != 0) return;
+  if (threads_ != 0) {
+    wake_idle(notices);  // a thread that went idle counted on this one
+    return;
+  }
   while (OffloadJob* job = jobs_.pop()) {
     job->group->refused = std::error_code(error, std::generic_category());
     if (--job->group->open == 0) notices.add(job->group->waiter);
@@ -245,7 +256,7 @@ void OffloadPool::leave(Lock& lock) noexcept {
   if (!closing_) {
     {
       CrossNotices notices;  // whom it has kept from being woken, when it was counted as coming
-      static_cast<void>(match_demand(notices));
+      wake_idle(notices);
       lock.unlock();
     }
     ::pthread_detach(::pthread_self());

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <string>
 
-#include <bight/detail/exchange.hpp>
 #include <bight/error.hpp>
 
 #include "loop.hpp"
@@ -50,10 +49,6 @@ bool TimeCaseBase::enlist(SelectWait& wait) noexcept {
 void TimeCaseBase::delist() noexcept {
   if (timer_.armed()) Loop::require().timers().disarm(timer_);
 }
-
-void describe_receive(const WaitLink&, std::string& text) { text += "a value to receive"; }
-
-void describe_send(const WaitLink&, std::string& text) { text += "someone to receive what it sends"; }
 
 namespace {
 

@@ -19,7 +19,7 @@ struct SharedMutex::Link : detail::WaitLink {
   bool overtaken = false;
 };
 
-SharedMutex::~SharedMutex() { BIGHT_CHECK(waiters_.empty(), "a SharedMutex is destroyed while fibers wait for it"); }
+SharedMutex::~SharedMutex() { BIGHT_CHECK(visitors_ == 0, "a SharedMutex is destroyed while fibers wait for it"); }
 
 void SharedMutex::describe(const detail::WaitLink& link, std::string& text) {
   text += static_cast<const Link&>(link).writes ? "a SharedMutex, to write" : "a SharedMutex, to read";
@@ -70,6 +70,7 @@ bool SharedMutex::lock_shared_limited(TimePoint until) {
 }
 
 bool SharedMutex::wait_turn(Link& link, TimePoint until) {
+  const detail::Visit visit(visitors_);
   const detail::WaitEnd end = detail::wait_in(waiters_, link, describe, until, link.overtaken);
   if (end == detail::WaitEnd::woken) return true;
   admit();  // readers behind a writer that has given up wait for nobody any more

@@ -54,6 +54,13 @@ class StackPool {
   [[nodiscard]] const std::byte* low(const FiberControl& fiber) const noexcept;
   [[nodiscard]] const std::byte* top(const FiberControl& fiber) const noexcept;
 
+  /// Whether this is the fiber on some stack. O(stacks): for reports.
+  [[nodiscard]] bool is_owner(const FiberControl* fiber) const noexcept {
+    bool found = false;
+    for_each_owner([&](const FiberControl& each) { found = found || &each == fiber; });
+    return found;
+  }
+
   template <class F>
   void for_each_owner(F&& visit) const {
     for (const SizeClass& each : classes_) {

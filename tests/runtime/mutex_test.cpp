@@ -288,6 +288,19 @@ TEST(Mutex, ADeadlockReportNamesTheOwner) {
   }
 }
 
+TEST(Mutex, ADeadlockReportDoesNotTouchAnOwnerThatHasEnded) {
+  try {
+    run([] {
+      static Mutex& mutex = *new Mutex;  // can not be destroyed: nobody will ever unlock it
+      spawn({.name = std::string(100, 'x')}, [&] { mutex.lock(); }).join();
+      mutex.lock();
+    });
+    FAIL() << "no deadlock";
+  } catch (const Deadlock& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("a Mutex that a fiber owns which has ended"));
+  }
+}
+
 // parity 42: RLockTests.test_release_unacquired, test_different_thread
 TEST(RecursiveMutex, IsLockedAgainByItsOwnerAlone) {
   on_loop([] {
@@ -348,6 +361,22 @@ TEST(MutexMisuse, AbortsWithASentence) {
     RecursiveMutex mutex;
     mutex.lock();
     spawn([&] { mutex.unlock(); }).join();
+  });
+  expect_refused("is destroyed while fibers wait", [] {
+    std::optional<Mutex> mutex(std::in_place);
+    mutex->lock();
+    auto heir = spawn([&] { mutex->lock(); });
+    yield();
+    mutex->unlock();  // to the heir, who has not run
+    mutex.reset();
+  });
+  expect_refused("unlocks a Mutex that it does not own", [] {
+    Mutex mutex;
+    auto fiber = spawn([] {});
+    fiber.on_done([&] { mutex.unlock(); });
+    fiber.join();
+    yield();
+    sleep_for(1ms);
   });
   expect_refused("is destroyed while fibers wait", [] {
     std::optional<Mutex> mutex(std::in_place);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <bight/select.hpp>
 
+#include <any>
 #include <array>
 #include <chrono>
 #include <memory>
@@ -215,6 +216,21 @@ TEST(Select, AClosedChannelIsLeftOutForWhoWantsAValue) {
     EXPECT_EQ(select(closed.on_receive(none), otherwise([] {})), 1U);
     EXPECT_THROW(select(closed.on_receive(none)), ChannelClosed);
     EXPECT_THROW(select(closed.on_send(1, never), open.on_receive(none)), ChannelClosed);
+  });
+}
+
+TEST(Select, HandlersOfValuesThatAreOptionalThemselves) {
+  on_loop([] {
+    Channel<std::optional<int>> optional{1};
+    Channel<std::any> any{1};
+    optional.send(std::optional<int>(3));
+    any.send(std::any(4));
+    std::optional<int> got;
+    int held = 0;
+    select(optional.on_receive([&](std::optional<int> value) { got = value; }));
+    select(any.on_receive([&](std::any value) { held = std::any_cast<int>(value); }), after(0.5h, never));
+    EXPECT_EQ(got, 3);
+    EXPECT_EQ(held, 4);
   });
 }
 

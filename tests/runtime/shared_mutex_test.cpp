@@ -5,6 +5,7 @@
 #include <chrono>
 #include <csignal>
 #include <mutex>
+#include <optional>
 #include <shared_mutex>
 #include <string>
 #include <vector>
@@ -172,6 +173,15 @@ TEST(SharedMutexMisuse, AbortsWithASentence) {
   };
   refused("that it has not locked", [] { SharedMutex().unlock(); });
   refused("by a reader that it does not have", [] { SharedMutex().unlock_shared(); });
+  refused("is destroyed while fibers wait", [] {
+    std::optional<SharedMutex> mutex(std::in_place);
+    mutex->lock();
+    auto waiter = spawn([&] { mutex->lock(); });
+    yield();
+    waiter.cancel();  // it has left the queue, but will look at the mutex once more
+    mutex->unlock();
+    mutex.reset();
+  });
   refused("would wait for itself", [] {
     SharedMutex mutex;
     mutex.lock();

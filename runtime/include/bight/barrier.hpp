@@ -26,7 +26,8 @@ class BrokenBarrier : public std::runtime_error {
 class Barrier {
  public:
   /// For `parties` fibers (at least 1, else it aborts with a sentence). `action`, if there is one, is called by the
-  /// last one to come, before any goes on. It may wait; who comes meanwhile belongs to the next meeting.
+  /// last one to come, before any goes on. It may wait; who comes meanwhile belongs to the next meeting, and who is
+  /// cancelled meanwhile leaves, without keeping the others from going on. It must not wait at this Barrier.
   explicit Barrier(std::size_t parties, std::function<void()> action = {});
   Barrier(const Barrier&) = delete;
   Barrier& operator=(const Barrier&) = delete;

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <mutex>
+#include <type_traits>
 
 #include <bight/detail/cross_waiter.hpp>
 #include <bight/time.hpp>
@@ -30,12 +31,12 @@ class CrossThreadMutex {
   /// With a limit. Whether it is the caller's now. Throw Cancelled.
   template <class Rep, class Period>
   [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& limit) {
-    return lock_until(detail::saturating_add(now(), std::chrono::ceil<Duration>(limit)));
+    return lock_until(detail::saturating_add(now(), detail::saturating_duration(limit)));
   }
   template <class OtherClock, class OtherDuration>
   [[nodiscard]] bool try_lock_until(const std::chrono::time_point<OtherClock, OtherDuration>& when) {
     if constexpr (std::is_same_v<OtherClock, Clock>) {
-      return lock_until(std::chrono::time_point_cast<Duration>(when));
+      return lock_until(TimePoint(detail::saturating_duration(when.time_since_epoch())));
     } else {
       return try_lock_for(when - OtherClock::now());
     }

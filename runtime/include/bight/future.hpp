@@ -29,6 +29,8 @@ void describe_result(const WaitLink&, std::string& text);
 /// What a Promise and its Futures share. Counted without atomics: they are all of one loop.
 template <class T>
 class ResultState {
+  static_assert(!std::is_reference_v<T>, "a Future holds a value; for a reference say Future<T*>");
+
  public:
   using Value = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
 

@@ -53,7 +53,14 @@ class Generator {
     /// from the innermost one where that counts.)
     template <class Range>
     void all(Range&& range) {
-      for (auto&& each : std::forward<Range>(range)) (*this)(std::forward<decltype(each)>(each));
+      constexpr bool kOwn = std::is_same_v<std::remove_cvref_t<Range>, Generator> && !std::is_reference_v<T>;
+      for (auto&& each : range) {
+        if constexpr (kOwn) {
+          (*this)(std::move(each));  // the other one made it for this
+        } else {
+          (*this)(std::forward<decltype(each)>(each));
+        }
+      }
     }
 
    private:

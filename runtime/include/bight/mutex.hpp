@@ -17,9 +17,10 @@ namespace bight {
 /// A lock with one owner, a fiber. Handed to the waiters in the order in which they came: unlock() makes the first one
 /// the owner, so no lock() overtakes it, not even that of who has just unlocked.
 ///
-/// A try_lock() may still get it before a waiter that it was handed to, but who has not run since; once per waiter. So
-/// std::lock and std::scoped_lock make progress: they hold one lock and try the next, and if what they tried were
-/// always handed on to another who does the same, three fibers could take turns for ever.
+/// A try_lock() may still get it before a waiter that it was handed to, but who has not run since; once per waiter, and
+/// until that waiter has run, others may lock it, too. So std::lock and std::scoped_lock make progress: they hold one
+/// lock and try the next, and if what they tried were always handed on to another who does the same, three fibers could
+/// take turns for ever.
 ///
 /// TimedLockable: works with std::unique_lock, std::scoped_lock, std::lock. Fibers of one loop only. To lock twice, to
 /// unlock what one does not own, and to destroy it while fibers wait abort with a sentence. Uncontended it costs a few
@@ -53,7 +54,7 @@ class Mutex {
   }
   /// Hands it to the fiber that has waited longest, if one waits. Does not wait.
   void unlock() noexcept {
-    if (owner_ == detail::current_loop->running_fiber && waiters_.empty()) [[likely]] {
+    if (owner_ != nullptr && owner_ == detail::current_loop->running_fiber && waiters_.empty()) [[likely]] {
       owner_ = nullptr;
     } else {
       unlock_slow();
@@ -76,7 +77,8 @@ class Mutex {
 
   detail::LoopBound bound_;
   detail::FiberControl* owner_ = nullptr;
-  Link* heir_ = nullptr;  // the owner's, when it has waited and has not run since
+  Link* heir_ = nullptr;      // the owner's, when it has waited and has not run since
+  std::size_t visitors_ = 0;  // fibers that have come to wait and have not left
   detail::WaitList waiters_;
 };
 

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <ranges>
 #include <string>
 #include <system_error>
@@ -56,7 +57,7 @@ struct OffloadJob {
 struct OffloadOptions {
   std::size_t threads_min = 0;  ///< kept, once they have been started, though they have nothing to do
   std::size_t threads_max = detail::default_offload_threads();
-  std::size_t queue_max = 1024;                     ///< jobs that may be queued; whoever comes then waits for room
+  std::size_t queue_max = 1024;  ///< jobs that may be queued; beyond, try_run() refuses and run() waits
   Duration idle_timeout = std::chrono::seconds(5);  ///< a thread that has had nothing to do for so long leaves
   std::string name = "offload";                     ///< the threads', for top(1) and the like: 15 bytes of it
 };
@@ -103,7 +104,7 @@ class OffloadPool {
 
   /// Runs `f()` on a thread of the pool and waits. Returns what it returns or throws what it throws. From fibers, from
   /// threads without a loop, and from inside a job of this very pool (there `f` is simply called, so that jobs never
-  /// wait for each other); not from callbacks.
+  /// wait for each other; also in the fibers of a loop that the job runs, which `f` then blocks); not from callbacks.
   ///
   /// Cancelled: throws Cancelled, when `f` has not begun and never will. If it has begun it is waited for, its result
   /// is returned, and the next wait throws. So `f` may refer to the caller's variables in any case.
@@ -123,6 +124,27 @@ class OffloadPool {
       static_cast<void>(returned.take());
     } else {
       return returned.take();
+    }
+  }
+
+  /// The same if there is room in the queue; else nothing, and `f` is not called: for who would rather do without than
+  /// add to a queue that is long already. Whether it has run, when `f` returns nothing.
+  template <class F>
+  auto try_run(F&& f)
+      -> std::conditional_t<std::is_void_v<std::invoke_result_t<F>>, bool, std::optional<std::invoke_result_t<F>>> {
+    using R = std::invoke_result_t<F>;
+    if (!on_own_thread() && !has_room()) {
+      if constexpr (std::is_void_v<R>) {
+        return false;
+      } else {
+        return std::nullopt;
+      }
+    }
+    if constexpr (std::is_void_v<R>) {
+      run(std::forward<F>(f));
+      return true;
+    } else {
+      return run(std::forward<F>(f));
     }
   }
 
@@ -157,7 +179,6 @@ class OffloadPool {
   };
   template <class It, class F, class R>
   struct Sharing;
-  struct Idle;
   class JobList {
    public:
     void push(detail::OffloadJob& job) noexcept;
@@ -177,6 +198,8 @@ class OffloadPool {
   [[noreturn]] static void fail(const detail::OffloadGroup& group);
   void withdraw(detail::OffloadGroup& group, detail::OffloadJob& first) noexcept;
   [[nodiscard]] std::size_t match_demand(detail::CrossNotices& notices) noexcept;
+  [[nodiscard]] bool in_demand() const noexcept;
+  void wake_idle(detail::CrossNotices& notices) noexcept;
   void start_threads(std::size_t count) noexcept;
   void give_up_thread(int error) noexcept;
   static void* thread_main(void* pool) noexcept;
@@ -185,6 +208,7 @@ class OffloadPool {
   void spin(Lock& lock) noexcept;
   void leave(Lock& lock) noexcept;
   [[nodiscard]] std::size_t threads_max() const noexcept;
+  [[nodiscard]] bool has_room() const noexcept;
   void check_process() const noexcept;
 
   const OffloadOptions options_;
@@ -233,7 +257,7 @@ struct OffloadPool::Sharing {
     while (!group.cancelled.load(std::memory_order_relaxed)) {
       const std::size_t at = next.fetch_add(1, std::memory_order_relaxed);
       if (at >= elements.size()) return;
-      results[at].fill(f, *elements[at]);
+      results[at].fill([&]() -> R { return std::invoke(f, *elements[at]); });  // going through the range may throw, too
     }
   }
 

@@ -122,8 +122,9 @@ class Imap;
 
 /// Runs functions in fibers, `size` at a time at most; who wants to start one more waits until there is room, in the
 /// order of coming. Owns its fibers as a Group does: leaving the block cancels them. A member may use the pool it runs
-/// in: run() and map() then need no further slot, and a spawn() for which all members would wait is refused rather than
-/// deadlocked.
+/// in: run() and map() then need no further slot, and a spawn() in which all members would wait is refused rather than
+/// deadlocked. (Members that wait otherwise for what needs a slot, as one does in map() whose elements spawn() here
+/// again, can deadlock.)
 class Pool {
  public:
   /// At least 1, else it aborts with a sentence.

@@ -11,6 +11,7 @@
 ///            after(100ms, [&] { flush(); }));
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <span>
@@ -79,9 +80,10 @@ inline constexpr bool kIsDefault<DefaultCase<F>> = true;
 }  // namespace detail
 
 /// The case of a time limit. Counted from here.
-template <class F>
-[[nodiscard]] auto after(Duration limit, F&& handler) {
-  return detail::TimeCase<std::decay_t<F>>(detail::limit_from_now(limit), std::forward<F>(handler));
+template <class Rep, class Period, class F>
+[[nodiscard]] auto after(const std::chrono::duration<Rep, Period>& limit, F&& handler) {
+  return detail::TimeCase<std::decay_t<F>>(detail::limit_from_now(detail::saturating_duration(limit)),
+                                           std::forward<F>(handler));
 }
 /// The same with a point in time.
 template <class F>

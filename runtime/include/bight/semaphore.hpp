@@ -90,7 +90,6 @@ class BoundedSemaphore : private Semaphore {
   using Semaphore::acquire;
   using Semaphore::available;
   using Semaphore::on_acquire;
-  using Semaphore::Semaphore;
   using Semaphore::try_acquire;
   using Semaphore::try_acquire_for;
   using Semaphore::try_acquire_until;

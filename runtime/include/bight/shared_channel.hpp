@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <iterator>
 #include <limits>
@@ -49,10 +50,14 @@ class SharedChannel {
   void send(T&& value) { static_cast<void>(send_until(std::move(value), TimePoint::max())); }
   void send(const T& value) { send(T(value)); }
   /// The same with a limit. False: it has run out.
-  [[nodiscard]] bool send_for(T&& value, Duration limit) {
-    return send_until(std::move(value), detail::saturating_add(now(), limit));
+  template <class Rep, class Period>
+  [[nodiscard]] bool send_for(T&& value, const std::chrono::duration<Rep, Period>& limit) {
+    return send_until(std::move(value), detail::saturating_add(now(), detail::saturating_duration(limit)));
   }
-  [[nodiscard]] bool send_for(const T& value, Duration limit) { return send_for(T(value), limit); }
+  template <class Rep, class Period>
+  [[nodiscard]] bool send_for(const T& value, const std::chrono::duration<Rep, Period>& limit) {
+    return send_for(T(value), limit);
+  }
   [[nodiscard]] bool send_until(T&& value, TimePoint when);
   [[nodiscard]] bool send_until(const T& value, TimePoint when) { return send_until(T(value), when); }
   /// Never waits; also from callbacks. False: there is no room. Throws ChannelClosed and std::bad_alloc.
@@ -72,7 +77,7 @@ class SharedChannel {
   [[nodiscard]] std::optional<T> receive() { return receive_until(TimePoint::max()); }
   /// The same with a limit. None also when it has run out; closed() tells which.
   [[nodiscard]] std::optional<T> receive_for(Duration limit) {
-    return receive_until(detail::saturating_add(now(), limit));
+    return receive_until(detail::saturating_add(now(), detail::saturating_duration(limit)));
   }
   [[nodiscard]] std::optional<T> receive_until(TimePoint when);
   /// Never waits; also from callbacks.
@@ -147,8 +152,8 @@ class SharedChannel<T>::Iterator {
   using difference_type = std::ptrdiff_t;
 
   explicit Iterator(SharedChannel& channel) : channel_(&channel), value_(channel.receive()) {}
-  [[nodiscard]] T& operator*() noexcept { return *value_; }
-  [[nodiscard]] T* operator->() noexcept { return &*value_; }
+  [[nodiscard]] T& operator*() const noexcept { return *value_; }
+  [[nodiscard]] T* operator->() const noexcept { return &*value_; }
   Iterator& operator++() {
     value_.reset();  // before the wait: the value may own something
     if (auto next = channel_->receive()) value_.emplace(std::move(*next));
@@ -159,7 +164,7 @@ class SharedChannel<T>::Iterator {
 
  private:
   SharedChannel* channel_;
-  std::optional<T> value_;
+  mutable std::optional<T> value_;
 };
 
 // --- Senders ---------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <mutex>
 
 #include <bight/detail/cross_waiter.hpp>
@@ -32,7 +33,10 @@ class SharedEvent {
   /// Waits until it is set, or was for a moment. Throws Cancelled if it has to wait.
   void wait() { static_cast<void>(wait_until(TimePoint::max())); }
   /// The same with a limit. Whether it was set.
-  [[nodiscard]] bool wait_for(Duration limit) { return wait_until(detail::saturating_add(now(), limit)); }
+  template <class Rep, class Period>
+  [[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period>& limit) {
+    return wait_until(detail::saturating_add(now(), detail::saturating_duration(limit)));
+  }
   [[nodiscard]] bool wait_until(TimePoint when);
 
  private:

@@ -69,6 +69,7 @@ class SharedMutex {
   detail::FiberControl* writer_ = nullptr;
   Link* heir_ = nullptr;  // the writer's, when it has waited and has not run since
   std::size_t readers_ = 0;
+  std::size_t visitors_ = 0;  // fibers that have come to wait and have not left
   detail::WaitList waiters_;
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <mutex>
 
@@ -24,7 +25,10 @@ class SharedSemaphore {
   /// Takes a permit, waiting for one if need be; then it throws Cancelled. Without waiting: a short lock.
   void acquire() { static_cast<void>(try_acquire_until(TimePoint::max())); }
   /// The same with a limit. Whether there is a permit.
-  [[nodiscard]] bool try_acquire_for(Duration limit) { return try_acquire_until(detail::saturating_add(now(), limit)); }
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_acquire_for(const std::chrono::duration<Rep, Period>& limit) {
+    return try_acquire_until(detail::saturating_add(now(), detail::saturating_duration(limit)));
+  }
   [[nodiscard]] bool try_acquire_until(TimePoint when);
   /// Takes a permit if one is free. Never waits; may also be called from callbacks.
   [[nodiscard]] bool try_acquire() noexcept;

@@ -85,7 +85,9 @@ void watch_range(Watch& watch, Range& range) {
 }
 
 template <class Range>
-concept WaitableRange = std::ranges::sized_range<Range>;
+concept WaitableRange = std::ranges::sized_range<Range> && requires(Range& range) {
+  flag_of(*std::ranges::begin(range));
+};
 
 }  // namespace detail
 
@@ -111,7 +113,7 @@ requires(!detail::Waitable<std::remove_reference_t<Range>>) [[nodiscard]] std::s
 }
 /// Waits for the first of the arguments, of any kinds.
 template <class First, class Second, class... Rest>
-[[nodiscard]] std::size_t wait_any(First& first, Second& second, Rest&... rest) {
+[[nodiscard]] std::size_t wait_any(First&& first, Second&& second, Rest&&... rest) {
   detail::Watch watch(2 + sizeof...(Rest));
   std::size_t index = 0;
   const auto add = [&](auto& each) {

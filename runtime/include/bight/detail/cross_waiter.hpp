@@ -84,7 +84,6 @@ class CrossWaiters {
   CrossWaiters& operator=(const CrossWaiters&) = delete;
 
   [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
-  [[nodiscard]] CrossWaiter* first() const noexcept { return first_; }
   void push(CrossWaiter& waiter) noexcept;
   /// One that is in the list.
   void remove(CrossWaiter& waiter) noexcept;

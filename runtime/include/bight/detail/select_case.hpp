@@ -116,7 +116,9 @@ class ReceiveCase final : public SelectCase {
 
  private:
   // A handler that can not be told of the end is never called for it.
-  static constexpr bool kWantsEnd = std::is_invocable_v<F&, std::nullopt_t>;
+  static constexpr bool kWantsEnd = std::is_constructible_v<T, std::nullopt_t>
+                                        ? std::is_invocable_v<F&, std::optional<T>> && !std::is_invocable_v<F&, T>
+                                        : std::is_invocable_v<F&, std::nullopt_t>;
 
   Exchange& exchange_;
   F handler_;

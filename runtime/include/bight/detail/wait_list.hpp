@@ -94,6 +94,19 @@ class WaitList {
   std::size_t size_ = 0;
 };
 
+/// Counts a fiber that has come to wait for an object and looks at it once more before it leaves, whatever has become
+/// of its link: the object must not end before.
+class Visit {
+ public:
+  explicit Visit(std::size_t& count) noexcept : count_(count) { ++count_; }
+  Visit(const Visit&) = delete;
+  Visit& operator=(const Visit&) = delete;
+  ~Visit() { --count_; }
+
+ private:
+  std::size_t& count_;
+};
+
 /// How a wait has ended.
 enum class WaitEnd : unsigned char { woken, timed_out, cancelled };
 
