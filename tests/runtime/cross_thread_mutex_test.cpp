@@ -31,6 +31,21 @@ using testing::ElementsAre;
 
 constexpr int kRounds = test::this_many(5'000, 300);
 
+TEST(CrossThreadMutex, TheLongestLimitIsNoneThatHasPassed) {
+  on_loop([] {
+    CrossThreadMutex mutex;
+    mutex.lock();
+    auto waiter = spawn([&] {
+      const bool ours = mutex.try_lock_for(std::chrono::hours::max());
+      if (ours) mutex.unlock();
+      return ours;
+    });
+    yield();
+    mutex.unlock();
+    EXPECT_TRUE(waiter.get());
+  });
+}
+
 TEST(CrossThreadMutex, IsTimedLockable) {
   on_loop([] {
     CrossThreadMutex mutex;

@@ -220,6 +220,24 @@ TEST(Generator, YieldsAllOfARange) {
   });
 }
 
+TEST(Generator, YieldsAllOfAnotherThatMakesWhatCanOnlyBeMoved) {
+  on_loop([] {
+    const auto make = [] {
+      return Generator<std::unique_ptr<int>>([](auto& yield) {
+        for (int i = 1; i <= 3; ++i) yield(std::make_unique<int>(i));
+      });
+    };
+    int sum = 0;
+    for (auto& each : Generator<std::unique_ptr<int>>([&](auto& yield) {
+           yield.all(make());
+           yield.all(make());
+         })) {
+      sum += *each;
+    }
+    EXPECT_EQ(sum, 12);
+  });
+}
+
 Generator<int> one_more_than(Generator<int> inner) {
   return [inner = std::move(inner)](auto& yield) mutable {
     for (const int each : inner) yield(each + 1);

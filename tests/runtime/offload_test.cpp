@@ -21,6 +21,7 @@
 #include <latch>
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -247,6 +248,38 @@ TEST(Offload, BeyondTheQueueCallersWaitInOrder) {
     go.set_value();
     scope.join();
     EXPECT_THAT(order, ElementsAre(0, 1, 2, 3, 4));
+  });
+}
+
+TEST(Offload, TryRunRefusesWhenTheQueueIsFull) {
+  on_loop([] {
+    OffloadOptions options = with_threads(1);
+    options.queue_max = 1;
+    OffloadPool pool(options);
+    EXPECT_EQ(pool.try_run([] { return 5; }), 5);
+    EXPECT_TRUE(pool.try_run([] {}));
+    std::promise<void> go;
+    Scope scope;
+    scope.spawn([&] { pool.run([&] { go.get_future().wait(); }); });
+    wait_until([&] { return pool.stats().running == 1; });
+    scope.spawn([&] { EXPECT_EQ(pool.try_run([] { return 6; }), 6); });
+    wait_until([&] { return pool.stats().queued == 1; });
+    EXPECT_EQ(pool.try_run([] { return 7; }), std::nullopt);
+    EXPECT_FALSE(pool.try_run([] { ADD_FAILURE(); }));
+    go.set_value();
+    scope.join();
+  });
+}
+
+TEST(Offload, MapThrowsWhatGoingThroughTheRangeThrows) {
+  on_loop([] {
+    const std::vector<int> numbers{1, 2, 3};
+    const auto picky = numbers | std::views::transform([](int each) {
+                         if (each == 2) throw std::runtime_error("not two");
+                         return each;
+                       });
+    EXPECT_THROW(static_cast<void>(OffloadPool::shared().map(picky, [](int each) { return each; })),
+                 std::runtime_error);
   });
 }
 

@@ -35,7 +35,8 @@ class ResultState {
   using Value = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
 
   void ref() noexcept { ++references_; }
-  void unref() noexcept {
+  /// Not inlined: with several handles in sight GCC 12 takes the next one's look at the count for a use after delete.
+  [[gnu::noinline]] void unref() noexcept {
     if (--references_ == 0) delete this;
   }
 
