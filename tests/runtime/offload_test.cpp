@@ -21,7 +21,6 @@
 #include <latch>
 #include <memory>
 #include <optional>
-#include <ranges>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -40,6 +39,7 @@
 #include "child.hpp"
 #include "loop_thread.hpp"
 #include "on_loop.hpp"
+#include "ranges.hpp"
 
 namespace bight {
 namespace {
@@ -273,11 +273,10 @@ TEST(Offload, TryRunRefusesWhenTheQueueIsFull) {
 
 TEST(Offload, MapThrowsWhatGoingThroughTheRangeThrows) {
   on_loop([] {
-    const std::vector<int> numbers{1, 2, 3};
-    const auto picky = numbers | std::views::transform([](int each) {
-                         if (each == 2) throw std::runtime_error("not two");
-                         return each;
-                       });
+    const auto picky = test::mapped(test::iota(1, 4), [](int each) {
+      if (each == 2) throw std::runtime_error("not two");
+      return each;
+    });
     EXPECT_THROW(static_cast<void>(OffloadPool::shared().map(picky, [](int each) { return each; })),
                  std::runtime_error);
   });

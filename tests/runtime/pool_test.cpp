@@ -26,6 +26,7 @@
 
 #include "child.hpp"
 #include "on_loop.hpp"
+#include "ranges.hpp"
 
 namespace bight {
 namespace {
@@ -58,10 +59,10 @@ struct Gauge {
 
 /// A range that ends with an error instead of an end.
 auto failing_after(int count) {
-  return std::views::iota(0) | std::views::transform([count](int i) {
-           if (i == count) throw std::out_of_range("the range");
-           return i;
-         });
+  return test::mapped(test::iota(0), [count](int i) {
+    if (i == count) throw std::out_of_range("the range");
+    return i;
+  });
 }
 
 TEST(Pool, RunsFunctionsInFibers) {
@@ -329,7 +330,7 @@ TEST(Pool, MapInsideAMemberUsesTheRoomThereIs) {
     Pool pool(3);
     Gauge gauge;
     pool.run([&] {
-      pool.map(std::views::iota(0, 12), [&](int) {
+      pool.map(test::iota(0, 12), [&](int) {
         gauge.enter();
         yield();
         gauge.leave();
@@ -401,7 +402,7 @@ TEST(PoolMap, ResultsInTheRangesOrder) {
   on_loop([] {
     Pool pool(4);
     std::vector<int> ended;
-    const auto squares = pool.map(std::views::iota(0, 10), [&](int i) {
+    const auto squares = pool.map(test::iota(0, 10), [&](int i) {
       for (int k = 10; k > i; --k) yield();
       ended.push_back(i);
       return i * i;
@@ -417,7 +418,7 @@ TEST(PoolMap, NeverMoreThanItsSize) {
   on_loop([] {
     Pool pool(3);
     Gauge gauge;
-    pool.map(std::views::iota(0, 20), [&](int i) {
+    pool.map(test::iota(0, 20), [&](int i) {
       gauge.enter();
       for (int k = -2; k < i % 3; ++k) yield();
       gauge.leave();
@@ -445,7 +446,7 @@ TEST(PoolMap, ElementsAreReferredToWhereTheyStay) {
 TEST(PoolMap, ElementsThatCanOnlyBeMoved) {
   on_loop([] {
     Pool pool(2);
-    const auto made = std::views::iota(0, 4) | std::views::transform([](int i) { return std::make_unique<int>(i); });
+    const auto made = test::mapped(test::iota(0, 4), [](int i) { return std::make_unique<int>(i); });
     const auto doubled = pool.map(made, [](std::unique_ptr<int> each) {
       yield();
       *each *= 2;
@@ -489,7 +490,7 @@ TEST(PoolMap, WaitsForAllAndThrowsTheFirstInOrder) {
     Pool pool(2);
     int ended = 0;
     try {
-      pool.map(std::views::iota(0, 6), [&](int i) {
+      pool.map(test::iota(0, 6), [&](int i) {
         for (int k = 6; k > i; --k) yield();
         ++ended;
         if (i % 2 == 1) throw std::runtime_error(std::to_string(i));
@@ -503,7 +504,7 @@ TEST(PoolMap, WaitsForAllAndThrowsTheFirstInOrder) {
     EXPECT_EQ(pool.available(), 2U);
     EXPECT_EQ(pool.failures(), 0U);
     pool.run([&] {
-      EXPECT_THROW(pool.map(std::views::iota(0, 3),
+      EXPECT_THROW(pool.map(test::iota(0, 3),
                             [](int i) {
                               if (i == 1) throw std::out_of_range("inside");
                             }),
@@ -519,7 +520,7 @@ TEST(PoolMap, CancelledItCancelsWhatRuns) {
       int begun = 0;
       int cancelled = 0;
       auto mapper = spawn([&] {
-        pool.map(std::views::iota(0, elements), [&](int) {
+        pool.map(test::iota(0, elements), [&](int) {
           ++begun;
           try {
             sleep_for(1h);
@@ -567,11 +568,11 @@ TEST(PoolMap, AnElementThatEndsAsCancelled) {
       if (i == 2) throw Cancelled{};
       return i;
     };
-    EXPECT_THROW(pool.map(std::views::iota(0, 5), third), FiberCancelled);
+    EXPECT_THROW(pool.map(test::iota(0, 5), third), FiberCancelled);
     for (const bool ordered : {true, false}) {
       int sum = 0;
       int cancelled = 0;
-      for (auto& outcome : pool.imap(std::views::iota(0, 5), third, {.ordered = ordered})) {
+      for (auto& outcome : pool.imap(test::iota(0, 5), third, {.ordered = ordered})) {
         try {
           sum += outcome.get();
         } catch (const FiberCancelled&) {
@@ -591,7 +592,7 @@ TEST(PoolImap, InTheRangesOrder) {
     Pool pool(3);
     std::vector<int> seen;
     std::size_t index = 0;
-    for (auto& outcome : pool.imap(std::views::iota(0, 9), [](int i) {
+    for (auto& outcome : pool.imap(test::iota(0, 9), [](int i) {
            for (int k = i % 3; k < 3; ++k) yield();
            return i * i;
          })) {
@@ -636,7 +637,7 @@ TEST(PoolImap, OfNothingAndOfVoid) {
       int count = 0;
       int sum = 0;
       for (auto& outcome : pool.imap(
-               std::views::iota(0, 5), [&](int i) { sum += i; }, options)) {
+               test::iota(0, 5), [&](int i) { sum += i; }, options)) {
         outcome.get();
         ++count;
       }
@@ -653,7 +654,7 @@ TEST(PoolImap, ErrorsAreAtTheirPlace) {
     for (const bool ordered : {true, false}) {
       std::vector<std::size_t> failed;
       std::vector<int> values;
-      for (auto& outcome : pool.imap(std::views::iota(0, 9),
+      for (auto& outcome : pool.imap(test::iota(0, 9),
                                      [](int i) {
                                        yield();
                                        if (i % 4 == 1) throw std::runtime_error(std::to_string(i));
@@ -713,7 +714,7 @@ TEST(PoolImap, LooksAheadSoFarAndNoFurther) {
       for (const std::size_t look_ahead : {1U, 2U, 5U}) {
         const ImapOptions options{.ordered = ordered, .look_ahead = look_ahead};
         auto outcomes = pool.imap(
-            std::views::iota(0), [](int i) { return i; }, options);
+            test::iota(0), [](int i) { return i; }, options);
         for (std::size_t read = 1; read < 20; ++read) {
           ASSERT_TRUE(outcomes.next().has_value());
           for (int i = 0; i < 20; ++i) yield();
@@ -721,7 +722,7 @@ TEST(PoolImap, LooksAheadSoFarAndNoFurther) {
         }
       }
     }
-    auto outcomes = pool.imap(std::views::iota(0), [](int i) { return i; });
+    auto outcomes = pool.imap(test::iota(0), [](int i) { return i; });
     for (int i = 0; i < 50; ++i) yield();
     EXPECT_EQ(outcomes.begun(), 8U) << "twice the pool's size unless told otherwise";
   });
@@ -734,7 +735,7 @@ TEST(PoolImap, LeftEarlyItCancelsWhatRuns) {
     for (const bool ordered : {true, false}) {
       int running = 0;
       int seen = 0;
-      for (auto& outcome : pool.imap(std::views::iota(0),
+      for (auto& outcome : pool.imap(test::iota(0),
                                      [&](int i) {
                                        struct Count {
                                          int& of;
@@ -755,7 +756,7 @@ TEST(PoolImap, LeftEarlyItCancelsWhatRuns) {
     }
     EXPECT_THROW(
         {
-          for (auto& outcome : pool.imap(std::views::iota(0), [](int i) { return i; })) {
+          for (auto& outcome : pool.imap(test::iota(0), [](int i) { return i; })) {
             if (outcome.get() == 3) throw std::out_of_range("the body's");
           }
         },
@@ -770,7 +771,7 @@ TEST(PoolImap, AStepThatTimesOutLosesNothing) {
     Pool pool(2);
     for (const bool ordered : {true, false}) {
       Event go;
-      auto outcomes = pool.imap(std::views::iota(0, 6),
+      auto outcomes = pool.imap(test::iota(0, 6),
                                 [&](int i) {
                                   go.wait();
                                   return i;
@@ -793,7 +794,7 @@ TEST(PoolImap, CancelledWithItsReader) {
     for (const bool ordered : {true, false}) {
       for (int turns = 0; turns < 12; ++turns) {
         auto reader = spawn([&, turns] {
-          auto outcomes = pool.imap(std::views::iota(0), [](int) { sleep_for(1h); }, {.ordered = ordered});
+          auto outcomes = pool.imap(test::iota(0), [](int) { sleep_for(1h); }, {.ordered = ordered});
           for (int i = 0; i < turns / 3; ++i) yield();
           for (auto& outcome : outcomes) outcome.get();
         });
@@ -811,7 +812,7 @@ TEST(PoolImap, ResultsThatCanOnlyBeMoved) {
   on_loop([] {
     Pool pool(2);
     std::vector<std::unique_ptr<int>> seen;
-    const auto made = std::views::iota(0, 4) | std::views::transform([](int i) { return std::make_unique<int>(i); });
+    const auto made = test::mapped(test::iota(0, 4), [](int i) { return std::make_unique<int>(i); });
     for (auto& outcome : pool.imap(made, [](std::unique_ptr<int> each) { return each; })) {
       seen.push_back(outcome.get());
     }
@@ -838,7 +839,7 @@ TEST(PoolImap, AResultThatCanNotBeMovedOutIsAnErrorAtItsPlace) {
         std::vector<std::size_t> failed;
         int count = 0;
         const auto make = [nth](int i) { return Thorny(i, i == 1 ? nth : 99); };
-        for (auto& outcome : pool.imap(std::views::iota(0, 4), make, {.ordered = ordered})) {
+        for (auto& outcome : pool.imap(test::iota(0, 4), make, {.ordered = ordered})) {
           ++count;
           if (outcome.error() != nullptr) failed.push_back(outcome.index());
         }
@@ -854,7 +855,7 @@ TEST(PoolImap, IsRefusedInsideAMember) {
     Pool pool(2);
     pool.run([&] {
       expect_deadlock_refused([&] {
-        for ([[maybe_unused]] auto& each : pool.imap(std::views::iota(0, 3), [](int i) { return i; })) {
+        for ([[maybe_unused]] auto& each : pool.imap(test::iota(0, 3), [](int i) { return i; })) {
         }
       });
     });
@@ -871,7 +872,7 @@ TEST(PoolImap, AFiberThatCanNotBeStartedEndsIt) {
       int count = 0;
       EXPECT_THROW(
           {
-            for (auto& outcome : pool.imap(std::views::iota(0),
+            for (auto& outcome : pool.imap(test::iota(0),
                                            [](int i) {
                                              sleep_for(1us);
                                              return i;
@@ -899,7 +900,7 @@ TEST(PoolImap, SharesThePoolWithOthers) {
       return i;
     };
     Scope scope;
-    scope.spawn([&] { EXPECT_EQ(pool.map(std::views::iota(0, 20), work).size(), 20U); });
+    scope.spawn([&] { EXPECT_EQ(pool.map(test::iota(0, 20), work).size(), 20U); });
     scope.spawn([&] {
       for (int i = 0; i < 20; ++i) pool.spawn([&, i] { work(i); }).detach();
     });
@@ -907,7 +908,7 @@ TEST(PoolImap, SharesThePoolWithOthers) {
       for (int i = 0; i < 20; ++i) EXPECT_EQ(pool.run([&] { return work(i); }), i);
     });
     int sum = 0;
-    for (auto& outcome : pool.imap(std::views::iota(0, 20), work, {.ordered = false})) sum += outcome.get();
+    for (auto& outcome : pool.imap(test::iota(0, 20), work, {.ordered = false})) sum += outcome.get();
     EXPECT_EQ(sum, 190);
     scope.join();
     pool.join();
