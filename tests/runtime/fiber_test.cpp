@@ -300,6 +300,7 @@ TEST(Fiber, DoneCallbacksRunInOrder) {
 }
 
 // parity 4: a raising link does not stop others
+// parity 10: TestExceptionInMainloop
 TEST(Fiber, AThrowingDoneCallbackDoesNotStopTheOthers) {
   Collected collected;
   on_loop(collected.options, [] {

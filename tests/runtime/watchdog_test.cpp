@@ -70,6 +70,7 @@ class Watchdog : public testing::Test {
   }
 };
 
+// parity 40: TestPeriodicMonitorBlocking
 TEST_F(Watchdog, NamesTheFiberThatKeepsAnotherFromRunning) {
   const Ended ended = in_child([] {
     run(watched(), [] {
@@ -109,6 +110,7 @@ TEST_F(Watchdog, ReportsOncePerOffence) {
   EXPECT_EQ(count_of(ended, "'greedy' has kept its loop"), 2) << describe(ended);
 }
 
+// parity 40: TestAssertSwitches, over and under
 TEST_F(Watchdog, WhoKeepsNobodyWaitingIsLeftAlone) {
   const Ended ended = in_child([] {
     return run(watched(), [] {
