@@ -173,7 +173,7 @@ TEST(CrossThread, NoJobIsLost) { offload_and_cancel(kRounds); }
 // BIGHT_STRESS_SECONDS: how long.
 TEST(SlowCrossThread, AllOfItForAWhile) {
   const char* given = std::getenv("BIGHT_STRESS_SECONDS");
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(given != nullptr ? std::atoi(given) : 60);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(given != nullptr ? std::atoi(given) : 120);
   while (std::chrono::steady_clock::now() < end && !testing::Test::HasFailure()) all_of_it(kRounds);
 }
 
