@@ -140,9 +140,7 @@ class Exchange {
         return std::optional<T>(std::in_place, std::move(store_.front()));
       }
     }
-    std::optional<T> result;
-    take(result);
-    return result;
+    return take_in_place();
   }
 
   void close() noexcept {
@@ -196,18 +194,35 @@ class Exchange {
   };
 
   [[gnu::noinline]] std::optional<T> receive_slow(TimePoint until) {
-    std::optional<T> result;
-    take(result);
-    if (result.has_value() || closed_) return result;
-    ReceiveLink<T> link;
-    link.value = &result;
-    wait_or_throw(receivers_, link, describe_receive, until);
     if constexpr (kPlain) {
+      std::optional<T> result;
+      receive_into(result, until);
       if (result.has_value()) return std::optional<T>(std::in_place, std::move(*result));
       return std::nullopt;
     } else {
-      return result;
+      return receive_in_place(until);
     }
+  }
+
+  void receive_into(std::optional<T>& result, TimePoint until) {
+    take(result);
+    if (result.has_value() || closed_) return;
+    ReceiveLink<T> link;
+    link.value = &result;
+    wait_or_throw(receivers_, link, describe_receive, until);
+  }
+
+  // Where a move may throw there must be none after the value has left its place: these have one variable and return
+  // it, so that it is the caller's own. (With other returns about, Clang moves.)
+  std::optional<T> take_in_place() {
+    std::optional<T> result;
+    take(result);
+    return result;
+  }
+  std::optional<T> receive_in_place(TimePoint until) {
+    std::optional<T> result;
+    receive_into(result, until);
+    return result;
   }
 
   void admit_senders() noexcept {
