@@ -8,10 +8,11 @@
 #include <limits>
 #include <mutex>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include <bight/detail/cross_waiter.hpp>
-#include <bight/detail/ring_buffer.hpp>
+#include <bight/detail/ring.hpp>
 #include <bight/error.hpp>
 #include <bight/time.hpp>
 
@@ -32,6 +33,9 @@ namespace bight {
 /// SharedEvent.
 template <class T>
 class SharedChannel {
+  static_assert(std::is_nothrow_move_constructible_v<T>,
+                "values that change threads must move without throwing: a std::unique_ptr to one does");
+
  public:
   static constexpr std::size_t kUnbounded = std::numeric_limits<std::size_t>::max();
 
@@ -131,7 +135,7 @@ class SharedChannel {
 
   // The senders' side, protected by in_mutex_.
   alignas(64) mutable std::mutex in_mutex_;
-  detail::RingBuffer<T> in_;
+  detail::Ring<T> in_;
   std::size_t out_bound_ = 0;
   bool closed_ = false;
   detail::CrossWaiters receivers_;
@@ -139,7 +143,7 @@ class SharedChannel {
 
   // The receivers' side, protected by out_mutex_.
   alignas(64) std::mutex out_mutex_;
-  detail::RingBuffer<T> out_;
+  detail::Ring<T> out_;
   std::atomic<std::size_t> out_left_{0};  // written under out_mutex_
 
   alignas(64) std::atomic<bool> senders_waiting_{false};  // written under in_mutex_
@@ -195,7 +199,6 @@ bool SharedChannel<T>::put(T& value, Lock& lock) {
     return true;
   }
   if (!has_room()) return false;
-  if (in_.full()) in_.grow();
   in_.push(std::move(value));
   lock.unlock();
   return true;
@@ -269,7 +272,8 @@ std::optional<T> SharedChannel<T>::take(Lock& out_lock, Lock& in_lock) {
     out_bound_ = out_.size();
     out_left_.store(out_.size(), std::memory_order_relaxed);
   }
-  std::optional<T> value(out_.pop());
+  std::optional<T> value(std::in_place, std::move(out_.front()));
+  out_.pop();
   if (capacity_ != kUnbounded) {
     out_left_.store(out_.size(), std::memory_order_seq_cst);
     if (senders_waiting_.load(std::memory_order_seq_cst)) {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <bit>
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <new>
 #include <optional>
@@ -26,9 +28,16 @@ class Ring {
   [[nodiscard]] bool empty() const noexcept { return head_ == tail_; }
   [[nodiscard]] std::size_t size() const noexcept { return tail_ - head_; }
 
+  /// Makes room for `count`, so that so many can be pushed without throwing (if their moves do not). Throws
+  /// std::bad_alloc.
+  void reserve(std::size_t count) {
+    if (count > kMost) throw std::bad_alloc();
+    if (count > room_) move_to(std::bit_ceil(count));
+  }
+  /// Has not moved from `value` when it throws for want of memory.
   void push(T&& value) {
     if (size() == room_) [[unlikely]]
-      grow();
+      move_to(room_ == 0 ? 4 : room_ * 2);
     ::new (static_cast<void*>(at(tail_))) T(std::move(value));
     ++tail_;
   }
@@ -41,16 +50,23 @@ class Ring {
   void clear() noexcept {
     while (!empty()) pop();
   }
+  void swap(Ring& other) noexcept {
+    std::swap(memory_, other.memory_);
+    std::swap(room_, other.room_);
+    std::swap(head_, other.head_);
+    std::swap(tail_, other.tail_);
+  }
   void take(std::optional<T>& result) {
     result.emplace(std::move(*at(head_)));
     pop();
   }
 
  private:
+  static constexpr std::size_t kMost = std::numeric_limits<std::ptrdiff_t>::max() / sizeof(T) / 2;
+
   [[nodiscard]] T* at(std::size_t position) const noexcept { return memory_ + (position & (room_ - 1)); }
 
-  void grow() {
-    const std::size_t room = room_ == 0 ? 4 : room_ * 2;
+  void move_to(std::size_t room) {
     T* memory = std::allocator<T>().allocate(room);
     std::size_t moved = 0;
     try {
