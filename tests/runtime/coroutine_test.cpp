@@ -25,6 +25,7 @@
 
 #include "build.hpp"
 #include "child.hpp"
+#include "misuse.hpp"
 #include "on_loop.hpp"
 #include "socket_pair.hpp"
 
@@ -34,6 +35,7 @@ namespace {
 using namespace std::chrono_literals;
 using test::describe;
 using test::Ended;
+using test::expect_abort;
 using test::in_child;
 using test::on_loop;
 
@@ -736,113 +738,84 @@ TEST(Coroutine, ATooLargeCallableIsRefused) {
 
 // --- Misuse ----------------------------------------------------------------------------------------------------------
 
-void expect_abort(void (*body)(), const char* sentence) {
-  const Ended ended = in_child([body] {
-    run(RunOptions{.stop_on_signals = false}, body);
-    return 0;
-  });
-  EXPECT_TRUE(ended.by(SIGABRT)) << describe(ended);
-  EXPECT_TRUE(ended.says(sentence)) << describe(ended);
-}
-
 TEST(CoroutineMisuse, ResumingOneThatHasEnded) {
-  expect_abort(
-      [] {
-        Coroutine<void, void> ended([](auto&) {});
-        ended.resume();
-        ended.resume();
-      },
-      "this coroutine has ended");
-  expect_abort(
-      [] {
-        Coroutine<void, void> ended([](auto&) {});
-        ended.resume();
-        ended.resume_throw(std::make_exception_ptr(1));
-      },
-      "this coroutine has ended");
+  expect_abort("this coroutine has ended", [] {
+    Coroutine<void, void> ended([](auto&) {});
+    ended.resume();
+    ended.resume();
+  });
+  expect_abort("this coroutine has ended", [] {
+    Coroutine<void, void> ended([](auto&) {});
+    ended.resume();
+    ended.resume_throw(std::make_exception_ptr(1));
+  });
 }
 
 TEST(CoroutineMisuse, ResumingWhatRuns) {
-  expect_abort(
-      [] {
-        Coroutine<void, void> itself;
-        itself = Coroutine<void, void>([&](auto&) { itself.resume(); });
-        itself.resume();
-      },
-      "this coroutine runs already");
-  expect_abort(
-      [] {
-        Coroutine<void, void> waits([](auto&) { sleep_for(1h); });
-        auto inside = spawn([&] { waits.resume(); });
-        yield();
-        waits.resume();
-      },
-      "this coroutine runs already");
-  expect_abort(
-      [] {
-        Coroutine<void, void> itself;
-        itself = Coroutine<void, void>([&](auto& self) { self.transfer(itself); });
-        itself.resume();
-      },
-      "this coroutine runs already");
+  expect_abort("this coroutine runs already", [] {
+    Coroutine<void, void> itself;
+    itself = Coroutine<void, void>([&](auto&) { itself.resume(); });
+    itself.resume();
+  });
+  expect_abort("this coroutine runs already", [] {
+    Coroutine<void, void> waits([](auto&) { sleep_for(1h); });
+    auto inside = spawn([&] { waits.resume(); });
+    yield();
+    waits.resume();
+  });
+  expect_abort("this coroutine runs already", [] {
+    Coroutine<void, void> itself;
+    itself = Coroutine<void, void>([&](auto& self) { self.transfer(itself); });
+    itself.resume();
+  });
 }
 
 TEST(CoroutineMisuse, DestroyingWhatRuns) {
-  expect_abort(
-      [] {
-        std::optional<Coroutine<void, void>> itself;
-        itself.emplace([&](auto&) { itself.reset(); });
-        itself->resume();
-      },
-      "a coroutine is destroyed while it runs");
+  expect_abort("a coroutine is destroyed while it runs", [] {
+    std::optional<Coroutine<void, void>> itself;
+    itself.emplace([&](auto&) { itself.reset(); });
+    itself->resume();
+  });
 }
 
 TEST(CoroutineMisuse, YieldingForAnother) {
-  expect_abort(
-      [] {
-        Coroutine<void, void>::Self* leaked = nullptr;
-        Coroutine<void, void> leaks([&](auto& self) {
-          leaked = &self;
-          self.yield();
-        });
-        leaks.resume();
-        leaked->yield();
-      },
-      "only the coroutine that is running can yield");
-  expect_abort(
-      [] {
-        Ints outer([](auto& self, int next) {
-          Ints inner([&](auto&, int) { return self.yield(3); });
-          return inner.resume(next);
-        });
-        outer.resume(1);
-      },
-      "by the Self (or Yield) of another one");
+  expect_abort("only the coroutine that is running can yield", [] {
+    Coroutine<void, void>::Self* leaked = nullptr;
+    Coroutine<void, void> leaks([&](auto& self) {
+      leaked = &self;
+      self.yield();
+    });
+    leaks.resume();
+    leaked->yield();
+  });
+  expect_abort("by the Self (or Yield) of another one", [] {
+    Ints outer([](auto& self, int next) {
+      Ints inner([&](auto&, int) { return self.yield(3); });
+      return inner.resume(next);
+    });
+    outer.resume(1);
+  });
 }
 
 TEST(CoroutineMisuse, YieldingWhileItIsUnwound) {
-  expect_abort(
-      [] {
-        Ints stubborn([](auto& self, int next) -> int {
-          for (;;) {
-            try {
-              next = self.yield(next);
-            } catch (...) {
-            }
-          }
-        });
-        stubborn.resume(1);
-      },
-      "this coroutine yields while it is being destroyed");
+  expect_abort("this coroutine yields while it is being destroyed", [] {
+    Ints stubborn([](auto& self, int next) -> int {
+      for (;;) {
+        try {
+          next = self.yield(next);
+        } catch (...) {
+        }
+      }
+    });
+    stubborn.resume(1);
+  });
 }
 
 TEST(CoroutineMisuse, YieldingInsideADeadlineOfItsOwn) {
-  expect_abort(
-      [] {
-        Coroutine<void, void> limited([](auto& self) { with_timeout(1h, [&] { self.yield(); }); });
-        limited.resume();
-      },
-      "a coroutine yields inside a deadline or shield of its own");
+  expect_abort("a coroutine yields inside a deadline or shield of its own", [] {
+    Coroutine<void, void> limited([](auto& self) { with_timeout(1h, [&] { self.yield(); }); });
+    limited.resume();
+  });
 }
 
 TEST(CoroutineMisuse, OutsideALoop) {
@@ -862,36 +835,30 @@ TEST(CoroutineMisuse, OutsideALoop) {
 }
 
 TEST(CoroutineMisuse, OnAnotherThread) {
-  expect_abort(
-      [] {
-        Ints sums = running_sum();
-        std::thread([&] { sums.resume(1); }).join();
-      },
-      "was resumed on another thread than its loop's");
+  expect_abort("was resumed on another thread than its loop's", [] {
+    Ints sums = running_sum();
+    std::thread([&] { sums.resume(1); }).join();
+  });
 }
 
 TEST(CoroutineMisuse, InACallback) {
-  expect_abort(
-      [] {
-        Ints sums = running_sum();
-        auto fiber = spawn([] {});
-        fiber.on_done([&] { sums.resume(1); });
-        sleep_for(1ms);
-      },
-      "only a fiber can wait");
-  expect_abort(
-      [] {
-        auto sums = std::make_unique<Ints>(running_sum());
-        sums->resume(1);
-        auto fiber = spawn([] {});
-        fiber.on_done([&] { sums.reset(); });
-        sleep_for(1ms);
-      },
-      "an unfinished coroutine is destroyed in a callback");
+  expect_abort("only a fiber can wait", [] {
+    Ints sums = running_sum();
+    auto fiber = spawn([] {});
+    fiber.on_done([&] { sums.resume(1); });
+    sleep_for(1ms);
+  });
+  expect_abort("an unfinished coroutine is destroyed in a callback", [] {
+    auto sums = std::make_unique<Ints>(running_sum());
+    sums->resume(1);
+    auto fiber = spawn([] {});
+    fiber.on_done([&] { sums.reset(); });
+    sleep_for(1ms);
+  });
 }
 
 TEST(CoroutineMisuse, UsingAnEmptyHandle) {
-  expect_abort([] { Ints{}.resume(1); }, "this Coroutine is empty");
+  expect_abort("this Coroutine is empty", [] { Ints{}.resume(1); });
 }
 
 // --- Overflow --------------------------------------------------------------------------------------------------------

@@ -19,14 +19,14 @@
 #include <bight/wait_group.hpp>
 
 #include "child.hpp"
+#include "misuse.hpp"
 #include "on_loop.hpp"
 
 namespace bight {
 namespace {
 
 using namespace std::chrono_literals;
-using test::describe;
-using test::in_child;
+using test::expect_abort;
 using test::on_loop;
 using testing::ElementsAre;
 
@@ -169,41 +169,26 @@ TEST(Latch, CountedDownInCallbacks) {
   });
 }
 
-template <class Body>
-void expect_abort(Body&& body, const char* sentence) {
-  const auto ended = in_child([&] { return run(body); });
-  EXPECT_TRUE(ended.by(SIGABRT)) << describe(ended);
-  EXPECT_TRUE(ended.says(sentence)) << describe(ended);
-}
-
 TEST(Latch, MisuseAborts) {
-  expect_abort([] { Latch latch(-1); }, "a Latch can not expect less than nothing");
-  expect_abort(
-      [] {
-        Latch latch(1);
-        latch.count_down(2);
-      },
-      "a Latch is counted down below zero");
-  expect_abort(
-      [] {
-        Latch latch(0);
-        latch.count_down();
-      },
-      "a Latch is counted down below zero");
-  expect_abort(
-      [] {
-        Latch latch(3);
-        latch.count_down(-1);
-      },
-      "a Latch is counted down below zero");
-  expect_abort(
-      [] {
-        auto latch = std::make_unique<Latch>(1);
-        auto waiter = spawn([&] { latch->wait(); });
-        yield();
-        latch.reset();
-      },
-      "destroyed while fibers wait for it");
+  expect_abort("a Latch can not expect less than nothing", [] { Latch latch(-1); });
+  expect_abort("a Latch is counted down below zero", [] {
+    Latch latch(1);
+    latch.count_down(2);
+  });
+  expect_abort("a Latch is counted down below zero", [] {
+    Latch latch(0);
+    latch.count_down();
+  });
+  expect_abort("a Latch is counted down below zero", [] {
+    Latch latch(3);
+    latch.count_down(-1);
+  });
+  expect_abort("destroyed while fibers wait for it", [] {
+    auto latch = std::make_unique<Latch>(1);
+    auto waiter = spawn([&] { latch->wait(); });
+    yield();
+    latch.reset();
+  });
 }
 
 TEST(WaitGroup, WaitsUntilNothingIsUnderWay) {
@@ -324,28 +309,22 @@ TEST(WaitGroup, MayBeDestroyedRightAfterTheLastIsDone) {
 }
 
 TEST(WaitGroup, MisuseAborts) {
-  expect_abort(
-      [] {
-        WaitGroup group;
-        group.done();
-      },
-      "a WaitGroup is counted below zero");
-  expect_abort(
-      [] {
-        WaitGroup group;
-        group.add(2);
-        group.add(-3);
-      },
-      "a WaitGroup is counted below zero");
-  expect_abort(
-      [] {
-        auto group = std::make_unique<WaitGroup>();
-        group->add();
-        auto waiter = spawn([&] { group->wait(); });
-        yield();
-        group.reset();
-      },
-      "destroyed while fibers wait for it");
+  expect_abort("a WaitGroup is counted below zero", [] {
+    WaitGroup group;
+    group.done();
+  });
+  expect_abort("a WaitGroup is counted below zero", [] {
+    WaitGroup group;
+    group.add(2);
+    group.add(-3);
+  });
+  expect_abort("destroyed while fibers wait for it", [] {
+    auto group = std::make_unique<WaitGroup>();
+    group->add();
+    auto waiter = spawn([&] { group->wait(); });
+    yield();
+    group.reset();
+  });
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 #include <bight/mutex.hpp>
 
 #include <chrono>
-#include <csignal>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -17,13 +16,14 @@
 #include <bight/shared_mutex.hpp>
 #include <bight/time.hpp>
 
-#include "child.hpp"
+#include "misuse.hpp"
 #include "on_loop.hpp"
 
 namespace bight {
 namespace {
 
 using namespace std::chrono_literals;
+using test::expect_abort;
 using test::on_loop;
 using testing::ElementsAre;
 
@@ -337,32 +337,23 @@ TEST(RecursiveMutex, GoesToTheNextWhenUnlockedAsOften) {
   });
 }
 
-template <class Body>
-void expect_refused(const char* sentence, Body body) {
-  const test::Ended ended = test::in_child([&] {
-    run([&] { body(); });
-    return 0;
-  });
-  EXPECT_TRUE(ended.by(SIGABRT) && ended.says(sentence)) << describe(ended);
-}
-
 TEST(MutexMisuse, AbortsWithASentence) {
-  expect_refused("would wait for itself", [] {
+  expect_abort("would wait for itself", [] {
     Mutex mutex;
     mutex.lock();
     mutex.lock();
   });
-  expect_refused("unlocks a Mutex that it does not own", [] {
+  expect_abort("unlocks a Mutex that it does not own", [] {
     Mutex mutex;
     mutex.lock();
     spawn([&] { mutex.unlock(); }).join();
   });
-  expect_refused("unlocks a Mutex that it does not own", [] {
+  expect_abort("unlocks a Mutex that it does not own", [] {
     RecursiveMutex mutex;
     mutex.lock();
     spawn([&] { mutex.unlock(); }).join();
   });
-  expect_refused("is destroyed while fibers wait", [] {
+  expect_abort("is destroyed while fibers wait", [] {
     std::optional<Mutex> mutex(std::in_place);
     mutex->lock();
     auto heir = spawn([&] { mutex->lock(); });
@@ -370,7 +361,7 @@ TEST(MutexMisuse, AbortsWithASentence) {
     mutex->unlock();  // to the heir, who has not run
     mutex.reset();
   });
-  expect_refused("unlocks a Mutex that it does not own", [] {
+  expect_abort("unlocks a Mutex that it does not own", [] {
     Mutex mutex;
     auto fiber = spawn([] {});
     fiber.on_done([&] { mutex.unlock(); });
@@ -378,7 +369,7 @@ TEST(MutexMisuse, AbortsWithASentence) {
     yield();
     sleep_for(1ms);
   });
-  expect_refused("is destroyed while fibers wait", [] {
+  expect_abort("is destroyed while fibers wait", [] {
     std::optional<Mutex> mutex(std::in_place);
     mutex->lock();
     auto waiter = spawn([&] { mutex->lock(); });

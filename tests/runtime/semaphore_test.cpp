@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <optional>
 #include <stdexcept>
 #include <vector>
@@ -15,13 +14,14 @@
 #include <bight/scope.hpp>
 #include <bight/time.hpp>
 
-#include "child.hpp"
+#include "misuse.hpp"
 #include "on_loop.hpp"
 
 namespace bight {
 namespace {
 
 using namespace std::chrono_literals;
+using test::expect_abort;
 using test::on_loop;
 using testing::ElementsAre;
 
@@ -148,16 +148,9 @@ TEST(BoundedSemaphore, ReleasingTooManyIsAnError) {
 }
 
 TEST(SemaphoreMisuse, AbortsWithASentence) {
-  const auto refused = [](const char* sentence, auto body) {
-    const test::Ended ended = test::in_child([&] {
-      run([&] { body(); });
-      return 0;
-    });
-    EXPECT_TRUE(ended.by(SIGABRT) && ended.says(sentence)) << describe(ended);
-  };
-  refused("less than no permits", [] { const Semaphore semaphore(-1); });
-  refused("less than no permits", [] { Semaphore(0).release(-1); });
-  refused("is destroyed while fibers wait", [] {
+  expect_abort("less than no permits", [] { const Semaphore semaphore(-1); });
+  expect_abort("less than no permits", [] { Semaphore(0).release(-1); });
+  expect_abort("is destroyed while fibers wait", [] {
     std::optional<Semaphore> semaphore(0);
     auto waiter = spawn([&] { semaphore->acquire(); });
     yield();

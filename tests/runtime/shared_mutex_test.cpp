@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <mutex>
 #include <optional>
 #include <shared_mutex>
@@ -17,13 +16,14 @@
 #include <bight/scope.hpp>
 #include <bight/time.hpp>
 
-#include "child.hpp"
+#include "misuse.hpp"
 #include "on_loop.hpp"
 
 namespace bight {
 namespace {
 
 using namespace std::chrono_literals;
+using test::expect_abort;
 using test::on_loop;
 using testing::ElementsAre;
 
@@ -164,16 +164,9 @@ TEST(SharedMutex, TimedForms) {
 }
 
 TEST(SharedMutexMisuse, AbortsWithASentence) {
-  const auto refused = [](const char* sentence, auto body) {
-    const test::Ended ended = test::in_child([&] {
-      run([&] { body(); });
-      return 0;
-    });
-    EXPECT_TRUE(ended.by(SIGABRT) && ended.says(sentence)) << describe(ended);
-  };
-  refused("that it has not locked", [] { SharedMutex().unlock(); });
-  refused("by a reader that it does not have", [] { SharedMutex().unlock_shared(); });
-  refused("is destroyed while fibers wait", [] {
+  expect_abort("that it has not locked", [] { SharedMutex().unlock(); });
+  expect_abort("by a reader that it does not have", [] { SharedMutex().unlock_shared(); });
+  expect_abort("is destroyed while fibers wait", [] {
     std::optional<SharedMutex> mutex(std::in_place);
     mutex->lock();
     auto waiter = spawn([&] { mutex->lock(); });
@@ -182,12 +175,12 @@ TEST(SharedMutexMisuse, AbortsWithASentence) {
     mutex->unlock();
     mutex.reset();
   });
-  refused("would wait for itself", [] {
+  expect_abort("would wait for itself", [] {
     SharedMutex mutex;
     mutex.lock();
     mutex.lock();
   });
-  refused("would wait for itself", [] {
+  expect_abort("would wait for itself", [] {
     SharedMutex mutex;
     mutex.lock();
     mutex.lock_shared();
