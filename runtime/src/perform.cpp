@@ -2,7 +2,12 @@
 #include "perform.hpp"
 
 #include <cerrno>
+#include <new>
 #include <string>
+#include <system_error>
+
+#include <bight/error.hpp>
+#include <bight/offload.hpp>
 
 #include "deadline_clock.hpp"
 #include "loop.hpp"
@@ -20,8 +25,18 @@ const char* name_of(OpKind kind) noexcept {
     case OpKind::connect: return "connect";
     case OpKind::poll_in: return "readability";
     case OpKind::poll_out: return "writability";
+    case OpKind::file: return "a file";
   }
   return "?";
+}
+
+void describe(const FileOp& op, std::string& text) {
+  text.append(name_of(op.verb));
+  if (op.path[0] != '\0') {
+    text.append(" of ").append(op.path);
+  } else {
+    text.append(" of the file with descriptor ").append(std::to_string(op.fd));
+  }
 }
 
 /// A fiber in an operation. It leaves only when the engine has finished the operation: what asks it to leave earlier (a
@@ -46,6 +61,10 @@ const ParkingKind OpParking::kKind{
     [](Parking& parking) noexcept { static_cast<OpParking&>(parking).hurry(ECANCELED); },
     [](const Parking& parking, std::string& text) {
       const Op& waited = static_cast<const OpParking&>(parking).op;
+      if (waited.kind == OpKind::file) {
+        describe(static_cast<const FileOp&>(waited), text);
+        return;
+      }
       text.append(name_of(waited.kind)).append(" on descriptor ").append(std::to_string(waited.fd));
     }};
 
@@ -91,6 +110,18 @@ void hurry(Op* op, int why) noexcept {
   if (op != nullptr && op->hurry != nullptr) op->hurry(*op, why);
 }
 
+void run_on_thread(FileOp& op) noexcept {
+  try {
+    offload([&op]() noexcept { run_file_call(op); });
+  } catch (const Cancelled&) {
+    op.result = -ECANCELED;
+  } catch (const std::system_error& error) {  // not one thread could be started
+    op.result = -error.code().value();
+  } catch (const std::bad_alloc&) {
+    op.result = -ENOMEM;
+  }
+}
+
 }  // namespace
 
 int perform(Op& op, FdState& state, Direction direction) {
@@ -118,6 +149,26 @@ int perform(Op& op, FdState& state, Direction direction) {
   // Meanwhile the descriptor may have been closed, and its number may belong to another.
   if (slot == &op) slot = nullptr;
   return op.result == -EAGAIN ? -EBADF : op.result;
+}
+
+int perform(FileOp& op) noexcept {
+  Loop& loop = Loop::require();
+  FiberControl& self = loop.require_fiber();
+  if (self.cancel_pending()) return op.result = -ECANCELED;
+  ++loop.counters().operations_started;
+  switch (loop.engine().start_file(op)) {
+    case FileStart::done:
+      ++loop.counters().operations_immediate;
+      loop.charge();
+      break;
+    case FileStart::started: {
+      TimePoint no_limit{};
+      wait_for(loop, op, self, Duration::zero(), no_limit);
+      break;
+    }
+    case FileStart::blocking: run_on_thread(op); break;
+  }
+  return op.result;
 }
 
 void abandon(Op* op) noexcept { hurry(op, EBADF); }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "engine/file_op.hpp"
 #include "engine/op.hpp"
 #include "fd_table.hpp"
 
@@ -12,6 +13,11 @@ enum class Direction : unsigned char { reading, writing };
 /// descriptor's timeout, a cancellation, or abandon(). Returns the operation's result: as the system call's, or -errno
 /// (-ECANCELED, -ETIMEDOUT, -EBADF for those three, and -EBUSY when the direction is taken).
 [[nodiscard]] int perform(Op& op, FdState& state, Direction direction);
+
+/// Carries out `op` for the running fiber, on the engine or on a thread of OffloadPool::shared(). Returns its result:
+/// as the system call's, or -errno. A fiber that is cancelled gets -ECANCELED if nothing has been done, else what has
+/// been.
+int perform(FileOp& op) noexcept;
 
 /// The descriptor under a waiting operation (or null) is being closed: the operation ends with -EBADF.
 void abandon(Op* op) noexcept;

@@ -11,6 +11,7 @@
 #include <bight/run.hpp>
 #include <bight/time.hpp>
 
+#include "engine/file_op.hpp"
 #include "engine/op.hpp"
 
 namespace bight::detail {
@@ -54,6 +55,17 @@ class Engine {
 
   /// True: finished already, op.result is set and it will not show up in wait(). May try the system call, never blocks.
   [[nodiscard]] virtual bool start(Op& op) noexcept = 0;
+
+  /// The same for an operation on files, of which any number may be under way on one descriptor. The engine that has no
+  /// way to wait for it says so, and has done nothing; the caller then has a thread carry it out. By default that is
+  /// the answer to all that may wait.
+  [[nodiscard]] virtual FileStart start_file(FileOp& op) noexcept {
+    if (!never_waits(op)) return FileStart::blocking;
+    run_file_call(op);
+    return FileStart::done;
+  }
+  /// Carries it out on this thread, which may block for it: for destructors, which can not wait.
+  virtual void run_file_here(FileOp& op) noexcept { run_file_call(op); }
 
   /// Asks that a started, unfinished operation finish soon, with -ECANCELED unless something else happened first.
   virtual void cancel(Op& op) noexcept = 0;

@@ -16,6 +16,7 @@ enum class OpKind : std::uint8_t {
   connect,       // data, size are the sockaddr
   poll_in,       // readable, or in error
   poll_out,      // writable, or in error
+  file,          // is a FileOp: see file_op.hpp, Engine::start_file
 };
 
 struct Op;

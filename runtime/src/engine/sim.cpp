@@ -24,7 +24,8 @@ constexpr SimDirection direction_of(OpKind kind) noexcept {
     case OpKind::send:
     case OpKind::send_message:
     case OpKind::connect:
-    case OpKind::poll_out: return SimDirection::out;
+    case OpKind::poll_out:
+    case OpKind::file: return SimDirection::out;
   }
   return SimDirection::in;
 }

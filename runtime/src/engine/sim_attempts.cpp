@@ -64,6 +64,7 @@ int SimAttempts::attempt(SimSocket& socket, Op& op) {
     case OpKind::connect: return connect(socket, op);
     case OpKind::poll_in: return readable(socket) ? 0 : kWait;
     case OpKind::poll_out: return writable(socket) ? 0 : kWait;
+    case OpKind::file: break;  // see Engine::start_file
   }
   return -EINVAL;
 }

@@ -242,6 +242,7 @@ void UringEngine::submit(Op& op) noexcept {
       break;
     case OpKind::poll_in: io_uring_prep_poll_add(sqe, op.fd, POLLIN); break;
     case OpKind::poll_out: break;  // see start()
+    case OpKind::file: break;      // see start_file()
   }
   io_uring_sqe_set_data(sqe, &op);
 }
