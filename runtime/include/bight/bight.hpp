@@ -9,6 +9,7 @@
 #include <bight/channel.hpp>
 #include <bight/check.hpp>
 #include <bight/chunk.hpp>
+#include <bight/codec.hpp>
 #include <bight/condition.hpp>
 #include <bight/coroutine.hpp>
 #include <bight/cross_thread_mutex.hpp>
