@@ -11,12 +11,25 @@ FdState& FdTable::open(int fd) {
   if (blocks_[block] == nullptr) blocks_[block] = std::make_unique<Block>();
   FdState& state = (*this)[fd];
   BIGHT_CHECK(!state.open,
-              "a descriptor was opened that another Socket of this loop still owns: was it closed behind its back?");
+              "a descriptor was opened that this loop still owns or watches: was it closed behind its back?");
   const std::uint32_t generation = state.generation + 1;
   state = FdState{};
   state.generation = generation;
   state.open = true;
   ++open_;
+  return state;
+}
+
+FdState& FdTable::watch(int fd) {
+  BIGHT_CHECK(fd >= 0, "a negative number is no descriptor to watch");
+  const std::size_t block = static_cast<std::size_t>(fd) / kBlock;
+  const bool known = block < blocks_.size() && blocks_[block] != nullptr && (*this)[fd].open;
+  FdState& state = known ? (*this)[fd] : open(fd);
+  if (!known) {
+    state.foreign = state.shared = true;
+    ++foreign_;
+  }
+  ++state.watches;
   return state;
 }
 
@@ -26,6 +39,7 @@ void FdTable::close(int fd) noexcept {
   state.reader = state.writer = nullptr;  // whoever waited finds out by this
   ++state.generation;
   --open_;
+  if (state.foreign) --foreign_;
 }
 
 }  // namespace bight::detail

@@ -24,8 +24,10 @@ struct alignas(64) FdState {  // a line each
   std::uint32_t generation = 0;
   bool open = false;
   bool shared = false;     // others (a parent, other shards) may have the same open file: closing ours does not end it
+  bool foreign = false;    // only watched; somebody else reads, writes and closes it
   bool datagrams = false;  // each read ends with its message, however much more there is
   std::uint8_t engine_flags = 0;  // the engine's own; 0 when the descriptor is opened
+  std::uint16_t watches = 0;      // FdWatch objects
 };
 
 /// The states of all descriptors, by number, in blocks made when a number in their range is first seen.
@@ -34,18 +36,24 @@ class FdTable {
   /// Throws std::bad_alloc.
   FdState& open(int fd);
   void close(int fd) noexcept;
+  /// The state of a descriptor that somebody else owns, with one watch more. Made when there is none yet. Throws
+  /// std::bad_alloc.
+  FdState& watch(int fd);
 
   [[nodiscard]] FdState& operator[](int fd) noexcept {
     const auto number = static_cast<std::size_t>(fd);
     return (*blocks_[number / kBlock])[number % kBlock];
   }
   [[nodiscard]] std::size_t open_count() const noexcept { return open_; }
+  /// Without those that are only watched.
+  [[nodiscard]] std::size_t owned_count() const noexcept { return open_ - foreign_; }
 
  private:
   static constexpr std::size_t kBlock = 256;
   using Block = std::array<FdState, kBlock>;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::size_t open_ = 0;
+  std::size_t foreign_ = 0;
 };
 
 }  // namespace bight::detail

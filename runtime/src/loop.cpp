@@ -46,7 +46,7 @@ Loop::~Loop() {
   });
   BIGHT_CHECK(coroutines_ == 0, "a Coroutine or Generator outlives its loop: its stack goes with the loop");
   // In a simulated world, what is left open is for testing::Sim::leaks() to tell.
-  BIGHT_CHECK(virtual_time_ || descriptors_.open_count() == 0,
+  BIGHT_CHECK(virtual_time_ || descriptors_.owned_count() == 0,
               "a Socket (or stream, or listener) outlives its loop: it must not outlive run()");
   BIGHT_CHECK(buffers_.lent() == 0, "a Chunk outlives its loop, whose memory it refers to");
   current_loop = &no_loop;

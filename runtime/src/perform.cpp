@@ -25,6 +25,8 @@ const char* name_of(OpKind kind) noexcept {
     case OpKind::connect: return "connect";
     case OpKind::poll_in: return "readability";
     case OpKind::poll_out: return "writability";
+    case OpKind::read: return "read";
+    case OpKind::write: return "write";
     case OpKind::file: return "a file";
   }
   return "?";

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <bight/descriptor.hpp>
+
 #include "engine/file_op.hpp"
 #include "engine/op.hpp"
 #include "fd_table.hpp"
 
 namespace bight::detail {
-
-enum class Direction : unsigned char { reading, writing };
 
 /// Carries out `op` on the descriptor of `state` for the running fiber, which waits as long as it takes, or until the
 /// descriptor's timeout, a cancellation, or abandon(). Returns the operation's result: as the system call's, or -errno

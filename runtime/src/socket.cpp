@@ -10,6 +10,7 @@
 
 #include <bight/check.hpp>
 
+#include "descriptor_use.hpp"
 #include "fd_table.hpp"
 #include "loop.hpp"
 #include "perform.hpp"
@@ -17,24 +18,15 @@
 namespace bight {
 namespace {
 
+using detail::admit;
 using detail::Direction;
+using detail::kLargestTransfer;
 using detail::Loop;
 using detail::Op;
 using detail::OpKind;
-
-std::error_code to_error(int result) noexcept {
-  return result < 0 ? std::error_code(-result, std::generic_category()) : std::error_code();
-}
-
-/// A call that does not wait: stores its error and returns its result, or 0.
-int settle(int result, std::error_code& error) noexcept {
-  error = to_error(result);
-  return std::max(result, 0);
-}
-
-std::error_code closed_error() noexcept { return std::make_error_code(std::errc::bad_file_descriptor); }
-
-constexpr std::size_t kLargestTransfer = 0x7ffff000;  // what the kernel moves with one call at most: read(2), Notes
+using detail::settle;
+using detail::to_error;
+using detail::Use;
 
 /// Drops from the front of `pieces` what has been written.
 std::span<::iovec> drop_written(std::span<::iovec> pieces, std::size_t written) noexcept {
@@ -49,35 +41,9 @@ std::span<::iovec> drop_written(std::span<::iovec> pieces, std::size_t written) 
   return pieces;
 }
 
-/// A descriptor in use by a verb that waits more than once: the Socket may be gone after the first time, its number may
-/// be another's.
-struct Use {
-  Use(int descriptor, detail::FdState* its_state) noexcept
-      : fd(descriptor), state(its_state), generation(its_state != nullptr ? its_state->generation : 0) {}
-  [[nodiscard]] int perform(Op& op) const {
-    if (state == nullptr || !state->open || state->generation != generation) return -EBADF;
-    return detail::perform(op, *state, Direction::writing);
-  }
-  int fd;
-  detail::FdState* state;
-  std::uint32_t generation;
-};
-
-/// What the loop is to know of a descriptor that the engine has just made. Null without memory for that; then the
-/// descriptor is closed.
-detail::FdState* admit(Loop& loop, int fd, std::error_code& error) noexcept {
-  try {
-    return &loop.descriptors().open(fd);
-  } catch (const std::bad_alloc&) {
-    loop.engine().sockets().close(fd);
-    error = std::make_error_code(std::errc::not_enough_memory);
-    return nullptr;
-  }
-}
-
 }  // namespace
 
-Socket::Socket(int fd) : fd_(fd), state_(&Loop::require().descriptors().open(fd)) {
+Socket::Socket(int fd) : Descriptor(fd, &Loop::require().descriptors().open(fd)) {
   state_->shared = true;
   detail::SocketCalls& calls = Loop::require().engine().sockets();
   calls.adopt(fd);
@@ -101,25 +67,7 @@ Socket Socket::open(int domain, int type, int protocol, std::error_code& error) 
   return socket;
 }
 
-void Socket::close() noexcept {
-  if (fd_ < 0) return;
-  BIGHT_CHECK(Loop::current() != nullptr, "a socket was closed outside its loop: it must not outlive run()");
-  Loop& loop = *Loop::current();
-  detail::FdState& state = *state_;
-  detail::abandon(state.reader);
-  detail::abandon(state.writer);
-  loop.engine().forget(fd_);
-  loop.descriptors().close(fd_);
-  loop.engine().sockets().close(fd_);
-  fd_ = -1;
-  state_ = nullptr;
-}
-
 std::size_t Socket::read(std::span<std::byte> buffer, std::error_code& error) {
-  if (fd_ < 0) {
-    error = closed_error();
-    return 0;
-  }
   Op op(OpKind::recv, fd_);
   op.data = buffer.data();
   op.size = std::min(buffer.size(), kLargestTransfer);
@@ -127,26 +75,18 @@ std::size_t Socket::read(std::span<std::byte> buffer, std::error_code& error) {
     error.clear();
     return 0;
   }
-  return static_cast<std::size_t>(settle(detail::perform(op, *state_, Direction::reading), error));
+  return static_cast<std::size_t>(perform(op, Direction::reading, error));
 }
 
 Chunk Socket::read(std::error_code& error) {
-  if (fd_ < 0) {
-    error = closed_error();
-    return {};
-  }
   Op op(OpKind::recv_lent, fd_);
-  const int result = settle(detail::perform(op, *state_, Direction::reading), error);
+  const int result = perform(op, Direction::reading, error);
   if (result == 0) return {};
   return {static_cast<std::byte*>(op.data), static_cast<std::uint32_t>(result), op.buffer_id,
           Loop::current()->buffers()};
 }
 
 std::size_t Socket::write(std::span<const std::byte> data, std::error_code& error) {
-  if (fd_ < 0) {
-    error = closed_error();
-    return 0;
-  }
   Op op(OpKind::send, fd_);
   op.data = const_cast<std::byte*>(data.data());  // NOLINT(cppcoreguidelines-pro-type-const-cast): a send only reads
   op.size = std::min(data.size(), kLargestTransfer);
@@ -154,7 +94,7 @@ std::size_t Socket::write(std::span<const std::byte> data, std::error_code& erro
     error.clear();
     return 0;
   }
-  return static_cast<std::size_t>(settle(detail::perform(op, *state_, Direction::writing), error));
+  return static_cast<std::size_t>(perform(op, Direction::writing, error));
 }
 
 void Socket::write_all(std::span<const std::byte> data, std::error_code& error) {
@@ -164,7 +104,7 @@ void Socket::write_all(std::span<const std::byte> data, std::error_code& error) 
     Op op(OpKind::send, use.fd);
     op.data = const_cast<std::byte*>(data.data());  // NOLINT(cppcoreguidelines-pro-type-const-cast): a send only reads
     op.size = std::min(data.size(), kLargestTransfer);
-    data = data.subspan(static_cast<std::size_t>(settle(use.perform(op), error)));
+    data = data.subspan(static_cast<std::size_t>(settle(use.perform(op, Direction::writing), error)));
   }
 }
 
@@ -178,18 +118,13 @@ void Socket::write_all(std::span<::iovec> pieces, std::error_code& error) {
     message.msg_iovlen = std::min<std::size_t>(pieces.size(), IOV_MAX);
     Op op(OpKind::send_message, use.fd);
     op.data = &message;
-    pieces = drop_written(pieces, static_cast<std::size_t>(settle(use.perform(op), error)));
+    pieces = drop_written(pieces, static_cast<std::size_t>(settle(use.perform(op, Direction::writing), error)));
   }
 }
 
 Socket Socket::accept(std::error_code& error) {
-  if (fd_ < 0) {
-    error = closed_error();
-    return {};
-  }
   Op op(OpKind::accept, fd_);
-  const int fd = detail::perform(op, *state_, Direction::reading);
-  error = to_error(fd);
+  const int fd = perform(op, Direction::reading, error);
   Socket accepted;
   if (!error) accepted.state_ = admit(*Loop::current(), fd, error);
   if (!error) accepted.fd_ = fd;
@@ -197,32 +132,10 @@ Socket Socket::accept(std::error_code& error) {
 }
 
 void Socket::connect(const ::sockaddr* address, ::socklen_t length, std::error_code& error) {
-  if (fd_ < 0) {
-    error = closed_error();
-    return;
-  }
   Op op(OpKind::connect, fd_);
   op.data = const_cast<::sockaddr*>(address);  // NOLINT(cppcoreguidelines-pro-type-const-cast): connect(2) only reads
   op.size = length;
-  error = to_error(detail::perform(op, *state_, Direction::writing));
-}
-
-void Socket::wait_readable(std::error_code& error) {
-  if (fd_ < 0) {
-    error = closed_error();
-    return;
-  }
-  Op op(OpKind::poll_in, fd_);
-  error = to_error(detail::perform(op, *state_, Direction::reading));
-}
-
-void Socket::wait_writable(std::error_code& error) {
-  if (fd_ < 0) {
-    error = closed_error();
-    return;
-  }
-  Op op(OpKind::poll_out, fd_);
-  error = to_error(detail::perform(op, *state_, Direction::writing));
+  perform(op, Direction::writing, error);
 }
 
 void Socket::bind(const ::sockaddr* address, ::socklen_t length, std::error_code& error) noexcept {
@@ -263,21 +176,5 @@ int Socket::option(int level, int name, std::error_code& error) const noexcept {
   settle(Loop::require().engine().sockets().peer_name(fd_, reinterpret_cast<::sockaddr*>(&address), &length), error);
   return length;
 }
-
-void Socket::set_read_timeout(Duration limit) noexcept {
-  if (state_ != nullptr) state_->read_timeout = limit;
-}
-
-void Socket::set_write_timeout(Duration limit) noexcept {
-  if (state_ != nullptr) state_->write_timeout = limit;
-}
-
-void Socket::expire_read() noexcept {
-  if (state_ != nullptr) detail::expire(state_->reader);
-}
-
-Duration Socket::read_timeout() const noexcept { return state_ != nullptr ? state_->read_timeout : Duration::zero(); }
-
-Duration Socket::write_timeout() const noexcept { return state_ != nullptr ? state_->write_timeout : Duration::zero(); }
 
 }  // namespace bight

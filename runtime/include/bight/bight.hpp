@@ -17,6 +17,7 @@
 #include <bight/error.hpp>
 #include <bight/event.hpp>
 #include <bight/fd.hpp>
+#include <bight/fd_watch.hpp>
 #include <bight/fiber.hpp>
 #include <bight/fiber_local.hpp>
 #include <bight/future.hpp>
@@ -43,6 +44,7 @@
 #include <bight/socket.hpp>
 #include <bight/stats.hpp>
 #include <bight/stop.hpp>
+#include <bight/stream.hpp>
 #include <bight/time.hpp>
 #include <bight/wait_any.hpp>
 #include <bight/wait_group.hpp>

@@ -19,12 +19,14 @@ namespace bight::detail {
 class BufferPool;
 class FdTable;
 
-/// The calls on sockets that never wait. Return what the system call returns, or -errno.
+/// The calls on sockets (and for pipes) that never wait. Return what the system call returns, or -errno.
 class SocketCalls {
  public:
   virtual ~SocketCalls() = default;
   virtual int socket(int domain, int type, int protocol) noexcept = 0;
-  /// Prepares a socket that was made elsewhere.
+  /// pipe(2): the end to read from, the end to write to.
+  virtual int pipe(int (&ends)[2]) noexcept = 0;
+  /// Prepares a descriptor that was made elsewhere.
   virtual int adopt(int fd) noexcept = 0;
   virtual int bind(int fd, const ::sockaddr* address, ::socklen_t length) noexcept = 0;
   virtual int listen(int fd, int backlog) noexcept = 0;

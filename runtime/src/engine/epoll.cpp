@@ -16,6 +16,7 @@
 
 #include "buffers.hpp"
 #include "engine/engine.hpp"
+#include "engine/quiet_write.hpp"
 #include "engine/system_sockets.hpp"
 #include "fd_table.hpp"
 
@@ -32,7 +33,8 @@ enum : std::uint8_t {
 };
 
 constexpr bool reads(OpKind kind) noexcept {
-  return kind == OpKind::recv || kind == OpKind::recv_lent || kind == OpKind::accept || kind == OpKind::poll_in;
+  return kind == OpKind::recv || kind == OpKind::recv_lent || kind == OpKind::accept || kind == OpKind::poll_in ||
+         kind == OpKind::read;
 }
 
 constexpr bool would_block(int error) noexcept { return error == EAGAIN || error == EWOULDBLOCK; }
@@ -121,7 +123,8 @@ bool EpollEngine::attempt(Op& op, FdState& state) noexcept {
 
 bool EpollEngine::attempt_read(Op& op, FdState& state) noexcept {
   switch (op.kind) {
-    case OpKind::recv: return receive(op, state, op.data, op.size);
+    case OpKind::recv:
+    case OpKind::read: return receive(op, state, op.data, op.size);
     case OpKind::recv_lent: return receive_lent(op, state);
     case OpKind::accept:
       // An accept4 in vain costs nearly as much as one that is not: it makes the socket first.
@@ -144,7 +147,7 @@ bool EpollEngine::attempt_read(Op& op, FdState& state) noexcept {
 
 bool EpollEngine::receive(Op& op, FdState& state, void* data, std::size_t size) noexcept {
   ssize_t count = 0;
-  do count = ::recv(op.fd, data, size, MSG_DONTWAIT);
+  do count = op.kind == OpKind::read ? ::read(op.fd, data, size) : ::recv(op.fd, data, size, MSG_DONTWAIT);
   while (count < 0 && errno == EINTR);
   if (count >= 0) {
     op.result = static_cast<std::int32_t>(count);
@@ -185,6 +188,10 @@ bool EpollEngine::attempt_write(Op& op, FdState& state) noexcept {
       break;
     case OpKind::send_message:
       do count = ::sendmsg(op.fd, static_cast<const msghdr*>(op.data), MSG_DONTWAIT | MSG_NOSIGNAL);
+      while (count < 0 && errno == EINTR);
+      break;
+    case OpKind::write:
+      do count = quiet_write(op.fd, op.data, op.size);
       while (count < 0 && errno == EINTR);
       break;
     case OpKind::connect: return attempt_connect(op, state);

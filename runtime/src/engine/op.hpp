@@ -16,6 +16,8 @@ enum class OpKind : std::uint8_t {
   connect,       // data, size are the sockaddr
   poll_in,       // readable, or in error
   poll_out,      // writable, or in error
+  read,          // into data, size, from what is no socket and has O_NONBLOCK
+  write,         // data, size; may be short; the same
   file,          // is a FileOp: see file_op.hpp, Engine::start_file
 };
 

@@ -20,17 +20,21 @@ constexpr SimDirection direction_of(OpKind kind) noexcept {
     case OpKind::recv:
     case OpKind::recv_lent:
     case OpKind::accept:
-    case OpKind::poll_in: return SimDirection::in;
+    case OpKind::poll_in:
+    case OpKind::read: return SimDirection::in;
     case OpKind::send:
     case OpKind::send_message:
     case OpKind::connect:
     case OpKind::poll_out:
+    case OpKind::write:
     case OpKind::file: return SimDirection::out;
   }
   return SimDirection::in;
 }
 
 constexpr SimNote note_of(OpKind kind) noexcept {
+  if (kind == OpKind::read) return SimNote::recv;
+  if (kind == OpKind::write) return SimNote::send;
   return static_cast<SimNote>(static_cast<int>(SimNote::recv) + static_cast<int>(kind));
 }
 static_assert(note_of(OpKind::poll_out) == SimNote::poll_out);
@@ -99,7 +103,7 @@ SimEngine::~SimEngine() {
 bool SimEngine::start(Op& op) noexcept {
   SimSocket* socket = world_.descriptors.find(op.fd);
   if (socket == nullptr) {
-    op.result = -EBADF;
+    op.result = op.fd < SimDescriptors::kFirst ? -EOPNOTSUPP : -EBADF;  // the real kernel's can not be waited on here
     return true;
   }
   const SimDirection direction = direction_of(op.kind);
@@ -201,7 +205,7 @@ void SimEngine::end(SimSlot& slot, int result) noexcept {
   ++slot.ticket;
   slot.delayed = false;
   --waiting_;
-  if (result < 0 && op.kind == OpKind::recv) {
+  if (result < 0 && (op.kind == OpKind::recv || op.kind == OpKind::read)) {
     // A kernel may write here until now. Doing so lets the sanitizers find a frame that did not wait for it.
     auto* last = static_cast<volatile char*>(op.data) + (op.size - 1);
     *last = *last;

@@ -49,10 +49,13 @@ bool writable(const SimSocket& socket) noexcept {
 }  // namespace
 
 int SimAttempts::attempt(SimSocket& socket, Op& op) {
+  if (socket.pipe != nullptr) return attempt_pipe(socket, op);
   switch (op.kind) {
-    case OpKind::recv: return receive(socket, {static_cast<std::byte*>(op.data), op.size});
+    case OpKind::recv:
+    case OpKind::read: return receive(socket, {static_cast<std::byte*>(op.data), op.size});
     case OpKind::recv_lent: return receive_lent(socket, op);
-    case OpKind::send: {
+    case OpKind::send:
+    case OpKind::write: {
       const ::iovec whole{op.data, op.size};
       return send(socket, {&whole, 1});
     }
@@ -67,6 +70,37 @@ int SimAttempts::attempt(SimSocket& socket, Op& op) {
     case OpKind::file: break;  // see Engine::start_file
   }
   return -EINVAL;
+}
+
+int SimAttempts::attempt_pipe(SimSocket& socket, Op& op) {
+  SimPipe& pipe = *socket.pipe;
+  const bool reads = pipe.reader == &socket;
+  switch (op.kind) {
+    case OpKind::read: return reads ? read_pipe(pipe, {static_cast<std::byte*>(op.data), op.size}) : -EBADF;
+    case OpKind::write: return reads ? -EBADF : write_pipe(pipe, {static_cast<const std::byte*>(op.data), op.size});
+    case OpKind::poll_in: return reads && (!pipe.bytes.empty() || pipe.writer == nullptr) ? 0 : kWait;
+    case OpKind::poll_out: return !reads && (pipe.room() >= PIPE_BUF || pipe.reader == nullptr) ? 0 : kWait;
+    default: return -ENOTSOCK;
+  }
+}
+
+int SimAttempts::read_pipe(SimPipe& pipe, std::span<std::byte> buffer) {
+  if (pipe.bytes.empty()) return pipe.writer == nullptr || buffer.empty() ? 0 : kWait;
+  std::size_t count = std::min(pipe.bytes.size(), buffer.size());
+  count = shorten(count, core_.faults().short_read, core_.counters().short_reads);
+  const std::size_t taken = pipe.bytes.pop(buffer.first(count));
+  if (pipe.writer != nullptr) sim_stir(core_, *pipe.writer, SimDirection::out);
+  return as_result(taken);
+}
+
+int SimAttempts::write_pipe(SimPipe& pipe, std::span<const std::byte> data) {
+  if (pipe.reader == nullptr) return -EPIPE;
+  if (!pipe.accepts(data.size())) return kWait;
+  std::size_t count = std::min(pipe.room(), data.size());
+  if (data.size() > PIPE_BUF) count = shorten(count, core_.faults().short_write, core_.counters().short_writes);
+  pipe.bytes.push(data.first(count));
+  sim_stir(core_, *pipe.reader, SimDirection::in);
+  return as_result(count);
 }
 
 int SimAttempts::receive(SimSocket& socket, std::span<std::byte> buffer) {

@@ -26,6 +26,9 @@ class SimAttempts {
   [[nodiscard]] int attempt(SimSocket& socket, Op& op);
 
  private:
+  [[nodiscard]] int attempt_pipe(SimSocket& socket, Op& op);
+  [[nodiscard]] int read_pipe(SimPipe& pipe, std::span<std::byte> buffer);
+  [[nodiscard]] int write_pipe(SimPipe& pipe, std::span<const std::byte> data);
   [[nodiscard]] int receive(SimSocket& socket, std::span<std::byte> buffer);
   [[nodiscard]] int receive_lent(SimSocket& socket, Op& op);
   [[nodiscard]] int send(SimSocket& socket, std::span<const ::iovec> pieces);

@@ -2,9 +2,11 @@
 #include "engine/sim_calls.hpp"
 
 #include <netinet/in.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <memory>
 #include <utility>
 
 #include <bight/check.hpp>
@@ -24,13 +26,43 @@ int check_kind(int domain, int type, int protocol) noexcept {
 
 int SimCalls::socket(int domain, int type, int protocol) noexcept {
   if (const int error = check_kind(domain, type, protocol); error != 0) return error;
+  const SimSocket* made = make(domain);
+  if (made == nullptr) return -EMFILE;
+  core_.note(SimNote::socket, made->fd, domain);
+  return made->fd;
+}
+
+/// Null: there are too many.
+SimSocket* SimCalls::make(int domain) noexcept {
   const testing::SimOptions& options = core_.options();
   const SimSocketOptions buffers(options.send_buffer, options.receive_buffer);
   SimSocket* made = descriptors_.open(options.descriptors_max, domain, core_.next_serial(), buffers);
-  if (made == nullptr) return -EMFILE;
   core_.counters().descriptors_peak = std::max<std::uint64_t>(core_.counters().descriptors_peak, descriptors_.count());
-  core_.note(SimNote::socket, made->fd, domain);
-  return made->fd;
+  return made;
+}
+
+int SimCalls::pipe(int (&ends)[2]) noexcept {
+  SimSocket* reader = make(AF_UNIX);
+  SimSocket* writer = reader != nullptr ? make(AF_UNIX) : nullptr;
+  if (writer == nullptr) {
+    if (reader != nullptr) descriptors_.close(reader->fd);
+    return -EMFILE;
+  }
+  reader->pipe = writer->pipe = std::make_shared<SimPipe>();
+  reader->pipe->reader = reader;
+  reader->pipe->writer = writer;
+  ends[0] = reader->fd;
+  ends[1] = writer->fd;
+  core_.note(SimNote::pipe, reader->fd, writer->fd);
+  return 0;
+}
+
+void SimCalls::close_pipe_end(SimSocket& end) noexcept {
+  SimPipe& pipe = *end.pipe;
+  const bool reading = pipe.reader == &end;
+  (reading ? pipe.reader : pipe.writer) = nullptr;
+  SimSocket* other = reading ? pipe.writer : pipe.reader;
+  if (other != nullptr) sim_stir(core_, *other, reading ? SimDirection::out : SimDirection::in);
 }
 
 int SimCalls::bind(int fd, const ::sockaddr* address, ::socklen_t length) noexcept {
@@ -97,10 +129,11 @@ int SimCalls::end_sides(SimSocket& socket, int how) {
 
 int SimCalls::close(int fd) noexcept {
   SimSocket* socket = descriptors_.find(fd);
-  if (socket == nullptr) return -EBADF;
+  if (socket == nullptr) return fd < SimDescriptors::kFirst && ::close(fd) == 0 ? 0 : -EBADF;
   BIGHT_CHECK(socket->slots[0].op == nullptr && socket->slots[1].op == nullptr,
               "a simulated descriptor was closed under an operation: Engine::forget() comes first");
   core_.note(SimNote::close, fd, 0);
+  if (socket->pipe != nullptr) close_pipe_end(*socket);
   net_.close(*socket);
   descriptors_.close(fd);
   return 0;

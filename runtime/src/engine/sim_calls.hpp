@@ -19,7 +19,8 @@ class SimCalls final : public SocketCalls {
       : core_(core), descriptors_(descriptors), net_(net) {}
 
   int socket(int domain, int type, int protocol) noexcept override;
-  int adopt(int fd) noexcept override { return descriptors_.find(fd) != nullptr ? 0 : -EBADF; }
+  int pipe(int (&ends)[2]) noexcept override;
+  int adopt(int fd) noexcept override { return descriptors_.find(fd) != nullptr ? 0 : unknown(fd); }
   int bind(int fd, const ::sockaddr* address, ::socklen_t length) noexcept override;
   int listen(int fd, int backlog) noexcept override;
   int shutdown(int fd, int how) noexcept override;
@@ -30,6 +31,10 @@ class SimCalls final : public SocketCalls {
   int peer_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept override;
 
  private:
+  /// Numbers below the world's own are the real kernel's, with which there is nothing to do here.
+  static int unknown(int fd) noexcept { return fd >= 0 && fd < SimDescriptors::kFirst ? -EOPNOTSUPP : -EBADF; }
+  [[nodiscard]] SimSocket* make(int domain) noexcept;
+  void close_pipe_end(SimSocket& end) noexcept;
   int listen_on(SimSocket& socket, int backlog);
   int end_sides(SimSocket& socket, int how);
 

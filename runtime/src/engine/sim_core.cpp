@@ -16,11 +16,11 @@ namespace {
 
 constexpr TimePoint kStart{std::chrono::seconds(1)};  // not the epoch: zero should look wrong
 
-constexpr std::array<std::string_view, 28> kNames{
-    "socket",    "bind",    "listen",         "shutdown", "close",       "accepted",  "recv",
-    "recv_lent", "send",    "send_message",   "accept",   "connect",     "poll_in",   "poll_out",
-    "syn",       "syn_ack", "open",           "data",     "acknowledge", "fin",       "reset",
-    "syn_lost",  "refused", "reset_injected", "stalled",  "delayed",     "cancelled", "exhausted"};
+constexpr std::array<std::string_view, 29> kNames{
+    "socket",         "bind",    "listen",       "shutdown",    "close",    "accepted", "pipe",     "recv",
+    "recv_lent",      "send",    "send_message", "accept",      "connect",  "poll_in",  "poll_out", "syn",
+    "syn_ack",        "open",    "data",         "acknowledge", "fin",      "reset",    "syn_lost", "refused",
+    "reset_injected", "stalled", "delayed",      "cancelled",   "exhausted"};
 static_assert(kNames.size() == static_cast<std::size_t>(SimNote::exhausted) + 1);
 
 /// For heaps, whose greatest element comes first.

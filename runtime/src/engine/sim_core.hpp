@@ -25,6 +25,7 @@ struct SimEvent {
     repeat_syn,  // of connection `number`
     retry,       // the operation on descriptor `number` in direction `side` has been delayed for long enough
     expire,      // the same, cancelled: it ends now
+    stir,        // descriptor `number` may have become ready in direction `side`
   };
 
   TimePoint when{};
@@ -45,6 +46,7 @@ enum class SimNote : std::uint8_t {
   shutdown,
   close,
   accepted,
+  pipe,
   // Finished operations, with their results; in the order of OpKind.
   recv,
   recv_lent,

@@ -12,6 +12,7 @@
 #include "engine/sim_address.hpp"
 #include "engine/sim_core.hpp"
 #include "engine/sim_options.hpp"
+#include "engine/sim_pipe.hpp"
 
 namespace bight::detail {
 
@@ -52,7 +53,21 @@ struct SimSocket {
   // Connecting, connected, or having been.
   SimEnd* end = nullptr;
   bool connect_reported = false;  // somebody has been told that it is connected
+
+  // One end of a pipe, and not a socket at all.
+  std::shared_ptr<SimPipe> pipe;
 };
+
+/// Has whoever waits on the socket look at it anew, as soon as what happens now has happened.
+inline void sim_stir(SimCore& core, const SimSocket& socket, SimDirection direction) {
+  SimEvent event;
+  event.kind = SimEvent::Kind::stir;
+  event.when = core.now();
+  event.number = static_cast<std::uint32_t>(socket.fd);
+  event.serial = socket.serial;
+  event.side = static_cast<std::uint8_t>(direction);
+  core.schedule(event);
+}
 
 /// The open descriptors: like the kernel's, a new one gets the lowest free number, so that a number's old and new
 /// meaning get mixed up here if they ever do.

@@ -8,6 +8,7 @@ namespace {
 
 std::string describe(const SimSocket& socket) {
   std::string text = "descriptor " + std::to_string(socket.fd) + ": ";
+  if (socket.pipe != nullptr) return text + (socket.pipe->reader == &socket ? "reads a pipe" : "writes a pipe");
   if (socket.listening) return text + "listens on " + socket.local.to_string();
   if (socket.end == nullptr) return text + (socket.bound ? "bound to " + socket.local.to_string() : "a new socket");
   const SimConnection& connection = *socket.end->connection;
@@ -41,6 +42,11 @@ bool SimWorld::step(TimePoint until) noexcept {
     case SimEvent::Kind::retry:
     case SimEvent::Kind::expire:
       if (operations_ != nullptr) operations_->on_time(event);
+      break;
+    case SimEvent::Kind::stir:
+      if (SimSocket* socket = descriptors.find(static_cast<int>(event.number), event.serial)) {
+        net.poke(*socket, static_cast<SimDirection>(event.side));
+      }
       break;
   }
   return true;

@@ -27,6 +27,8 @@ int SystemSockets::socket(int domain, int type, int protocol) noexcept {
   return outcome(::socket(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));
 }
 
+int SystemSockets::pipe(int (&ends)[2]) noexcept { return outcome(::pipe2(ends, O_CLOEXEC | O_NONBLOCK)); }
+
 int SystemSockets::adopt(int fd) noexcept {
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags < 0) return -errno;

@@ -9,6 +9,7 @@ namespace bight::detail {
 class SystemSockets final : public SocketCalls {
  public:
   int socket(int domain, int type, int protocol) noexcept override;
+  int pipe(int (&ends)[2]) noexcept override;
   int adopt(int fd) noexcept override;
   int bind(int fd, const ::sockaddr* address, ::socklen_t length) noexcept override;
   int listen(int fd, int backlog) noexcept override;

@@ -18,6 +18,7 @@
 #include "buffers.hpp"
 #include "engine/engine.hpp"
 #include "engine/hangup_check.hpp"
+#include "engine/quiet_write.hpp"
 #include "engine/receive_feed.hpp"
 #include "engine/receive_ring.hpp"
 #include "engine/system_sockets.hpp"
@@ -40,6 +41,7 @@ enum : std::uint8_t {
   kPoll = 1,      // waiting for room, by a multishot poll
   kUnpoll = 2,    // room has come, the poll is on its way out
   kFed = 3,       // waiting for its descriptor's feed; the kernel does not know of it
+  kAwait = 4,     // waiting until something can be read
 };
 
 /// Completion-based: every wait of a turn goes to the kernel with one io_uring_enter(2), which also brings what has
@@ -92,6 +94,7 @@ class UringEngine final : public Engine {
   void remove(Op& op) noexcept;
   void arm_wake_up() noexcept;
   [[nodiscard]] bool accept_now(Op& op) noexcept;
+  [[nodiscard]] static bool transfer_now(Op& op, FdState& state) noexcept;
   void accept_after_all(Op& op) noexcept;
   void enter(TimePoint until) noexcept;
   void reap(OpList& finished) noexcept;
@@ -188,10 +191,11 @@ bool UringEngine::start(Op& op) noexcept {
   FdState& state = descriptors_[op.fd];
   if (ReceiveFeed* feed = feed_for(op, state)) return start_fed(*feed, op);
   if (op.kind == OpKind::accept && accept_now(op)) return true;
+  if ((op.kind == OpKind::read || op.kind == OpKind::write) && transfer_now(op, state)) return true;
   if (op.kind == OpKind::recv_lent && !receive_ring_.available() && !lend_small(op)) return true;
   op.state = Op::State::started;
   ++waiting_;
-  const bool writes = op.kind == OpKind::send || op.kind == OpKind::send_message;
+  const bool writes = op.kind == OpKind::send || op.kind == OpKind::send_message || op.kind == OpKind::write;
   if (op.kind == OpKind::poll_out || (writes && (state.engine_flags & kFull) != 0)) {
     poll_for_room(op);
   } else {
@@ -214,6 +218,21 @@ bool UringEngine::accept_now(Op& op) noexcept {
   op.result = -errno;
   if (op.result != -EAGAIN) return true;
   flags |= kNoMoreToAccept;
+  return false;
+}
+
+/// The kernel's own operations on what is no socket would do: but they make a thread wait for what has O_NONBLOCK
+/// unset, end with EAGAIN where it is set, and raise SIGPIPE.
+bool UringEngine::transfer_now(Op& op, FdState& state) noexcept {
+  const bool reading = op.kind == OpKind::read;
+  const std::uint8_t in_vain = reading ? kDrained : kFull;
+  if ((state.engine_flags & in_vain) != 0) return false;
+  ssize_t count = 0;
+  do count = reading ? ::read(op.fd, op.data, op.size) : quiet_write(op.fd, op.data, op.size);
+  while (count < 0 && errno == EINTR);
+  op.result = count >= 0 ? static_cast<std::int32_t>(count) : -errno;
+  if (op.result != -EAGAIN) return true;
+  state.engine_flags |= in_vain;
   return false;
 }
 
@@ -241,6 +260,11 @@ void UringEngine::submit(Op& op) noexcept {
       io_uring_prep_connect(sqe, op.fd, static_cast<const ::sockaddr*>(op.data), static_cast<::socklen_t>(op.size));
       break;
     case OpKind::poll_in: io_uring_prep_poll_add(sqe, op.fd, POLLIN); break;
+    case OpKind::read:
+      io_uring_prep_poll_add(sqe, op.fd, POLLIN);
+      op.phase = kAwait;
+      break;
+    case OpKind::write:
     case OpKind::poll_out: break;  // see start()
     case OpKind::file: break;      // see start_file()
   }
@@ -415,6 +439,12 @@ bool UringEngine::lend_small(Op& op) noexcept {
 }
 
 void UringEngine::on_poll(Op& op, int result, unsigned flags, OpList& finished) noexcept {
+  if (op.phase == kAwait) {
+    op.result = result < 0 ? result : op.cancelled ? -ECANCELED : -EAGAIN;
+    descriptors_[op.fd].engine_flags &= static_cast<std::uint8_t>(~kDrained);
+    finish(op, finished);
+    return;
+  }
   const bool last = (flags & IORING_CQE_F_MORE) == 0;
   if (op.phase == kPoll) {
     const bool room = result < 0 || (result & (POLLOUT | POLLERR | POLLHUP)) != 0;

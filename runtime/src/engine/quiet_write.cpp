@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/quiet_write.hpp"
+
+#include <pthread.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <ctime>
+
+namespace bight::detail {
+namespace {
+
+constexpr int kNoSignal = 0x100;  // RWF_NOSIGNAL, Linux 6.18
+
+/// Holds SIGPIPE back from this thread meanwhile, and takes away the one that the write has caused. (It is the thread's
+/// that wrote, so nobody else can have got it.)
+::ssize_t write_with_signal_blocked(int fd, const void* data, std::size_t size) noexcept {
+  sigset_t pipe_signal;
+  sigset_t before;
+  sigset_t pending;
+  ::sigemptyset(&pipe_signal);
+  ::sigaddset(&pipe_signal, SIGPIPE);
+  ::sigpending(&pending);
+  const bool was_pending = ::sigismember(&pending, SIGPIPE) == 1;
+  ::pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+  const ::ssize_t written = ::write(fd, data, size);
+  const int error = errno;
+  if (written < 0 && error == EPIPE && !was_pending) {
+    const timespec at_once{};
+    while (::sigtimedwait(&pipe_signal, nullptr, &at_once) < 0 && errno == EINTR) {
+    }
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  errno = error;
+  return written;
+}
+
+}  // namespace
+
+::ssize_t quiet_write(int fd, const void* data, std::size_t size) noexcept {
+  const ::iovec piece{const_cast<void*>(data), size};  // NOLINT(cppcoreguidelines-pro-type-const-cast): it only reads
+  const ::ssize_t written = ::pwritev2(fd, &piece, 1, -1, kNoSignal);
+  // An older kernel, one that a filter hides the call from, or a device driver without vectored writes.
+  if (written >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EPERM && errno != EINVAL)) return written;
+  return write_with_signal_blocked(fd, data, size);
+}
+
+}  // namespace bight::detail
