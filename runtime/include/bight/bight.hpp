@@ -4,6 +4,7 @@
 /// All of the runtime in one go: fibers, what they wait for and coordinate with. For programs; libraries include what
 /// they use.
 
+#include <bight/aligned_buffer.hpp>
 #include <bight/barrier.hpp>
 #include <bight/call_on.hpp>
 #include <bight/channel.hpp>
@@ -20,6 +21,8 @@
 #include <bight/fd_watch.hpp>
 #include <bight/fiber.hpp>
 #include <bight/fiber_local.hpp>
+#include <bight/file.hpp>
+#include <bight/file_status.hpp>
 #include <bight/future.hpp>
 #include <bight/generator.hpp>
 #include <bight/group.hpp>

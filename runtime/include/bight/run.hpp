@@ -48,6 +48,8 @@ struct RunOptions {
       128;  ///< 64 KiB each, lent to reads that bring no buffer; 4 KiB ones are made beyond them
   std::size_t posts_max = 1'000'000;  ///< callbacks from other threads that may wait; beyond, Remote::post throws
   unsigned ring_entries = 256;        ///< io_uring submission queue
+  unsigned ring_workers = 16;  ///< threads that the kernel may make for io_uring operations on files, which it may have
+                               ///< to wait for; they count against RLIMIT_NPROC. Other engines: see OffloadPool
   bool stop_on_signals = true;  ///< SIGTERM and SIGINT request a stop: see stop.hpp. Only the first loop of a process
   /// A fiber that runs for longer than this without waiting, while others wait for their turn, is reported: a warning
   /// with its name and stack, once each time. Zero: off. Nothing: the environment's BIGHT_WATCHDOG ("50ms", "2s",

@@ -62,7 +62,8 @@ struct FileOp : Op {
   }
 
   FileVerb verb;
-  bool absent = false;        // the engine's own: the kernel has been found not to know the operation
+  bool non_blocking = false;  // the descriptor is O_NONBLOCK and may be waited for: -EAGAIN is an answer
+  bool insist = false;        // the engine's own: trying was not enough
   unsigned mode = 0;          // permissions, or a mask
   int other_fd = AT_FDCWD;    // the second descriptor or directory
   unsigned count = 0;         // of pieces

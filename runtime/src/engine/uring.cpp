@@ -17,6 +17,7 @@
 
 #include "buffers.hpp"
 #include "engine/engine.hpp"
+#include "engine/file_ring.hpp"
 #include "engine/hangup_check.hpp"
 #include "engine/quiet_write.hpp"
 #include "engine/receive_feed.hpp"
@@ -62,10 +63,11 @@ class UringEngine final : public Engine {
   ~UringEngine() override;
 
   /// Empty, or why this kernel can not carry the engine.
-  [[nodiscard]] std::string init(unsigned entries);
+  [[nodiscard]] std::string init(unsigned entries, unsigned workers);
 
   [[nodiscard]] std::string_view name() const noexcept override { return "uring"; }
   [[nodiscard]] bool start(Op& op) noexcept override;
+  [[nodiscard]] FileStart start_file(FileOp& op) noexcept override;
   void cancel(Op& op) noexcept override;
   void wait(TimePoint until, OpList& finished) noexcept override;
   [[nodiscard]] bool has_work() const noexcept override {
@@ -89,6 +91,7 @@ class UringEngine final : public Engine {
 
   [[nodiscard]] io_uring_sqe* entry() noexcept;
   void submit(Op& op) noexcept;
+  void submit(FileOp& op) noexcept;
   void prepare_receive(io_uring_sqe& sqe, Op& op) noexcept;
   void poll_for_room(Op& op) noexcept;
   void remove(Op& op) noexcept;
@@ -118,6 +121,7 @@ class UringEngine final : public Engine {
   FdTable& descriptors_;
   BufferPool& buffers_;
   SystemSockets sockets_;
+  FileRing files_;
   io_uring ring_{};
   bool ring_made_ = false;
   ReceiveRing receive_ring_;
@@ -138,7 +142,7 @@ std::string failure(const char* what, int error) {
   return std::string(what) + ": " + std::generic_category().message(error);
 }
 
-std::string UringEngine::init(unsigned entries) {
+std::string UringEngine::init(unsigned entries, unsigned workers) {
   io_uring_params params{};
   params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
                  IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
@@ -156,6 +160,7 @@ std::string UringEngine::init(unsigned entries) {
   wake_up_ = Fd(::eventfd(0, EFD_CLOEXEC));
   if (!wake_up_) return failure("eventfd", errno);
   feed_queue_.init(buffers_.count());
+  files_.init(ring_, workers);
   return receive_ring_.init(ring_, buffers_);
 }
 
@@ -202,6 +207,20 @@ bool UringEngine::start(Op& op) noexcept {
     submit(op);
   }
   return false;
+}
+
+FileStart UringEngine::start_file(FileOp& op) noexcept {
+  if (!files_.offers(op)) return Engine::start_file(op);
+  op.state = Op::State::started;
+  ++waiting_;
+  submit(op);
+  return FileStart::started;
+}
+
+void UringEngine::submit(FileOp& op) noexcept {
+  io_uring_sqe* sqe = entry();
+  FileRing::prepare(*sqe, op);
+  io_uring_sqe_set_data(sqe, &op);
 }
 
 bool UringEngine::accept_now(Op& op) noexcept {
@@ -371,7 +390,10 @@ void UringEngine::reap(OpList& finished) noexcept {
 
 void UringEngine::on_completion(Op& op, int result, unsigned flags, OpList& finished) noexcept {
   BIGHT_CHECK(op.state == Op::State::started, "a completion came for an operation that is not under way");
-  if (op.phase != kTransfer) {
+  if (op.kind == OpKind::file) {
+    auto& file_op = static_cast<FileOp&>(op);
+    FileRing::settle(file_op, result) ? finish(op, finished) : submit(file_op);
+  } else if (op.phase != kTransfer) {
     on_poll(op, result, flags, finished);
   } else if (settle_transfer(op, result, flags)) {
     finish(op, finished);
@@ -650,7 +672,7 @@ void UringEngine::drop(ReceiveFeed& feed) noexcept {
 
 std::unique_ptr<Engine> make_uring_engine(const EngineContext& context, std::string& why) {
   auto engine = std::make_unique<UringEngine>(context);
-  why = engine->init(context.options.ring_entries);
+  why = engine->init(context.options.ring_entries, context.options.ring_workers);
   if (!why.empty()) return nullptr;
   return engine;
 }
