@@ -12,6 +12,7 @@
 #include <bight/chunk.hpp>
 #include <bight/codec.hpp>
 #include <bight/condition.hpp>
+#include <bight/connection.hpp>
 #include <bight/coroutine.hpp>
 #include <bight/cross_thread_mutex.hpp>
 #include <bight/deadline.hpp>

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "message_socket.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <new>
+
+namespace bight::detail {
+namespace {
+
+enum class Kind : std::uint8_t { whole = 'b', in_memory = 'm' };
+
+struct Header {
+  Kind kind;
+  std::uint8_t fds;  // the sender's own
+  std::uint16_t zero;
+};
+static_assert(sizeof(Header) == 4);
+
+constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
+constexpr std::size_t kFdsMax = connection_fds_max + 1;  // and the memory
+
+std::error_code last_error() noexcept { return {errno, std::generic_category()}; }
+
+/// Room for the descriptors of one message, aligned for its header.
+union Control {
+  cmsghdr header;
+  std::array<std::byte, CMSG_SPACE(sizeof(int) * kFdsMax)> bytes;
+};
+
+void attach_fds(msghdr& message, Control& control, std::span<const int> fds, int last) noexcept {
+  const std::size_t count = fds.size() + (last >= 0 ? 1 : 0);
+  if (count == 0) return;
+  message.msg_control = control.bytes.data();
+  message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+  std::memset(control.bytes.data(), 0, message.msg_controllen);
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int) * count);
+  auto* data = CMSG_DATA(header);
+  if (!fds.empty()) std::memcpy(data, fds.data(), fds.size_bytes());
+  if (last >= 0) std::memcpy(data + fds.size_bytes(), &last, sizeof last);
+}
+
+/// Owns at once what the kernel has put into this process.
+void collect_fds(msghdr& message, std::vector<Fd>& fds) {
+  std::array<int, kFdsMax> numbers{};
+  std::size_t count = 0;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    const std::size_t here = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    std::memcpy(numbers.data() + count, CMSG_DATA(header), std::min(here, kFdsMax - count) * sizeof(int));
+    count += here;
+  }
+  try {
+    fds.reserve(count);
+  } catch (...) {
+    for (std::size_t i = 0; i < count; ++i) ::close(numbers[i]);
+    throw;
+  }
+  for (std::size_t i = 0; i < count; ++i) fds.emplace_back(numbers[i]);
+}
+
+bool write_whole(int fd, std::span<const std::byte> bytes) noexcept {
+  while (!bytes.empty()) {
+    const ssize_t count = ::write(fd, bytes.data(), bytes.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return false;
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+  }
+  return true;
+}
+
+bool read_whole(int fd, std::span<std::byte> bytes) noexcept {
+  off_t offset = 0;
+  while (!bytes.empty()) {
+    const ssize_t count = ::pread(fd, bytes.data(), bytes.size(), offset);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return false;
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+    offset += count;
+  }
+  return true;
+}
+
+/// A large message: its last descriptor is memory that nobody can change any more, of the size that was said.
+void take_from_memory(std::size_t message_max, Received& received, std::error_code& error) {
+  std::uint64_t size = 0;
+  if (received.bytes.size() != sizeof size || received.fds.empty()) {
+    error = std::make_error_code(std::errc::bad_message);
+    return;
+  }
+  std::memcpy(&size, received.bytes.data(), sizeof size);
+  const Fd memory = std::move(received.fds.back());
+  received.fds.pop_back();
+  if (size > message_max) {
+    error = std::make_error_code(std::errc::message_size);
+    return;
+  }
+  struct ::stat status {};
+  const bool sealed = (::fcntl(memory.get(), F_GET_SEALS) & kSeals) == kSeals && ::fstat(memory.get(), &status) == 0 &&
+                      status.st_size >= 0 && static_cast<std::uint64_t>(status.st_size) == size;
+  received.large.resize(sealed ? size : 0);
+  if (!sealed || !read_whole(memory.get(), received.large)) error = std::make_error_code(std::errc::bad_message);
+  received.bytes = received.large;
+}
+
+}  // namespace
+
+std::pair<Fd, Fd> make_message_sockets(std::error_code& error) noexcept {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+    error = last_error();
+    return {};
+  }
+  return {Fd(ends[0]), Fd(ends[1])};
+}
+
+// --- Sending ---------------------------------------------------------------------------------------------------------
+
+OutgoingMessage::OutgoingMessage(std::span<const std::byte> bytes, std::span<const int> fds, std::error_code& error)
+    : bytes_(bytes), fds_(fds) {
+  if (fds.size() > connection_fds_max) {
+    error = std::make_error_code(std::errc::argument_list_too_long);
+  } else if (bytes.size() > connection_inline_max) {
+    put_into_memory(error);
+  }
+}
+
+void OutgoingMessage::put_into_memory(std::error_code& error) {
+  memory_ = Fd(::memfd_create("bight message", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!memory_ || !write_whole(memory_.get(), bytes_) || ::fcntl(memory_.get(), F_ADD_SEALS, kSeals) != 0) {
+    error = last_error();
+  }
+}
+
+bool OutgoingMessage::try_send(int socket, std::error_code& error) {
+  Header header{memory_ ? Kind::in_memory : Kind::whole, static_cast<std::uint8_t>(fds_.size()), 0};
+  std::uint64_t size = bytes_.size();
+  std::array<iovec, 2> pieces{iovec{&header, sizeof header}, iovec{&size, sizeof size}};
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): a send only reads
+  if (!memory_) pieces[1] = {const_cast<std::byte*>(bytes_.data()), bytes_.size()};
+  msghdr message{};
+  message.msg_iov = pieces.data();
+  message.msg_iovlen = pieces.size();
+  Control control;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled as far as it is used
+  attach_fds(message, control, fds_, memory_.get());
+  for (;;) {
+    if (::sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return true;
+    if (errno == EINTR) continue;
+    if (errno == EAGAIN) return false;
+    if (errno == ECONNRESET) {  // the other end has gone without reading all
+      errno = EPIPE;
+    } else if (errno == EMSGSIZE && !memory_) {  // somebody has made the socket's buffer small
+      put_into_memory(error);
+      return !error && try_send(socket, error);
+    }
+    error = last_error();
+    return false;
+  }
+}
+
+// --- Receiving -------------------------------------------------------------------------------------------------------
+
+Arrival IncomingBuffer::try_receive(int socket, std::size_t message_max, Received& received, std::error_code& error) {
+  if (buffer_ == nullptr) buffer_.reset(new std::byte[connection_inline_max]);  // not touched before it is needed
+  Header header{};
+  std::array<iovec, 2> pieces{iovec{&header, sizeof header}, iovec{buffer_.get(), connection_inline_max}};
+  Control control;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled as far as it is used
+  msghdr message{};
+  message.msg_iov = pieces.data();
+  message.msg_iovlen = pieces.size();
+  message.msg_control = control.bytes.data();
+  message.msg_controllen = control.bytes.size();
+  ssize_t count = 0;
+  // ECONNRESET: the other end has gone without reading all of ours; what it has sent can still be received.
+  do count = ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  while (count < 0 && (errno == EINTR || errno == ECONNRESET));
+  if (count < 0 && errno == EAGAIN) return Arrival::nothing;
+  if (count < 0) {
+    error = last_error();
+    return Arrival::failed;
+  }
+  if (count == 0) return Arrival::end;
+  if (message.msg_controllen > 0) collect_fds(message, received.fds);
+  const auto size = static_cast<std::size_t>(count);
+  const bool in_memory = header.kind == Kind::in_memory;
+  if (size < sizeof header || (message.msg_flags & MSG_TRUNC) != 0 || (!in_memory && header.kind != Kind::whole)) {
+    error = std::make_error_code(std::errc::bad_message);
+  } else if (received.fds.size() != std::size_t{header.fds} + (in_memory ? 1 : 0)) {
+    // Cut off by the kernel: no descriptor was free. Otherwise not ours.
+    const bool cut = (message.msg_flags & MSG_CTRUNC) != 0;
+    error = std::make_error_code(cut ? std::errc::too_many_files_open : std::errc::bad_message);
+  } else {
+    received.bytes = {buffer_.get(), size - sizeof header};
+    if (in_memory) {
+      take_from_memory(message_max, received, error);
+    } else if (received.bytes.size() > message_max) {
+      error = std::make_error_code(std::errc::message_size);
+    }
+  }
+  return error ? Arrival::failed : Arrival::message;
+}
+
+}  // namespace bight::detail
