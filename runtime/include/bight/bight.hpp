@@ -16,6 +16,7 @@
 #include <bight/coroutine.hpp>
 #include <bight/cross_thread_mutex.hpp>
 #include <bight/deadline.hpp>
+#include <bight/directory.hpp>
 #include <bight/error.hpp>
 #include <bight/event.hpp>
 #include <bight/fd.hpp>
@@ -24,6 +25,7 @@
 #include <bight/fiber_local.hpp>
 #include <bight/file.hpp>
 #include <bight/file_status.hpp>
+#include <bight/filesystem.hpp>
 #include <bight/future.hpp>
 #include <bight/generator.hpp>
 #include <bight/group.hpp>
@@ -49,6 +51,7 @@
 #include <bight/stats.hpp>
 #include <bight/stop.hpp>
 #include <bight/stream.hpp>
+#include <bight/temporary.hpp>
 #include <bight/time.hpp>
 #include <bight/wait_any.hpp>
 #include <bight/wait_group.hpp>
