@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fd_table.hpp"
 
+#include <mutex>
+
 #include <bight/check.hpp>
+
+#include "fork_guard.hpp"
 
 namespace bight::detail {
 
 FdState& FdTable::open(int fd) {
   const std::size_t block = static_cast<std::size_t>(fd) / kBlock;
-  if (block >= blocks_.size()) blocks_.resize(block + 1);
-  if (blocks_[block] == nullptr) blocks_[block] = std::make_unique<Block>();
+  if (block >= blocks_.size() || blocks_[block] == nullptr) add_block(block);
   FdState& state = (*this)[fd];
   BIGHT_CHECK(!state.open,
               "a descriptor was opened that this loop still owns or watches: was it closed behind its back?");
@@ -31,6 +34,12 @@ FdState& FdTable::watch(int fd) {
   }
   ++state.watches;
   return state;
+}
+
+void FdTable::add_block(std::size_t block) {
+  const std::lock_guard lock(fork_mutex());  // a child that another thread forks goes through the table
+  if (block >= blocks_.size()) blocks_.resize(block + 1);
+  blocks_[block] = std::make_unique<Block>();
 }
 
 void FdTable::close(int fd) noexcept {

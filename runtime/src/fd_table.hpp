@@ -47,8 +47,19 @@ class FdTable {
   [[nodiscard]] std::size_t open_count() const noexcept { return open_; }
   /// Without those that are only watched.
   [[nodiscard]] std::size_t owned_count() const noexcept { return open_ - foreign_; }
+  /// Calls `visit(fd)` for each that is open, and not only watched.
+  template <class F>
+  void for_each_owned(F&& visit) const {
+    for (std::size_t i = 0; i < blocks_.size(); ++i) {
+      for (std::size_t j = 0; blocks_[i] != nullptr && j < kBlock; ++j) {
+        if ((*blocks_[i])[j].open && !(*blocks_[i])[j].foreign) visit(static_cast<int>(i * kBlock + j));
+      }
+    }
+  }
 
  private:
+  void add_block(std::size_t block);
+
   static constexpr std::size_t kBlock = 256;
   using Block = std::array<FdState, kBlock>;
   std::vector<std::unique_ptr<Block>> blocks_;

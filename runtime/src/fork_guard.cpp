@@ -18,4 +18,11 @@ std::uint32_t forks_so_far() noexcept {
   return forks.load(std::memory_order_relaxed);
 }
 
+std::mutex& fork_mutex() noexcept {
+  static constinit std::mutex mutex;  // never destroyed in effect: it needs no destructor
+  [[maybe_unused]] static const int registered =
+      ::pthread_atfork([] { mutex.lock(); }, [] { mutex.unlock(); }, [] { mutex.unlock(); });
+  return mutex;
+}
+
 }  // namespace bight::detail

@@ -12,6 +12,7 @@
 #include <bight/log.hpp>
 
 #include "fork_guard.hpp"
+#include "forked_child.hpp"
 #include "overflow.hpp"
 #include "remote_queue.hpp"
 #include "signals.hpp"
@@ -30,16 +31,19 @@ Loop::Loop(const RunOptions& options)
       stacks_(options.stacks_kept),
       remote_(std::make_shared<RemoteQueue>(*engine_, options_.posts_max)) {
   BIGHT_CHECK(current() == nullptr, "this thread runs a loop already: run() does not nest");
+  loops_to_forget().add(*this);
   serial = life_.get();
   current_loop = this;
   context_.notes = &thread_stack_;
   forget_loop_in_forked_children([] {
     current_loop = &no_loop;
     StopSignals::forget_in_forked_child();
+    Watchdog::forget_in_forked_child();
   });
 }
 
 Loop::~Loop() {
+  loops_to_forget().remove(*this);
   remote_->close();
   stacks_.for_each_owner([](const FiberControl&) {
     BIGHT_CHECK(false, "a Fiber handle outlives its loop: the fiber's outcome is on a stack that goes with the loop");

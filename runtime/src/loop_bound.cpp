@@ -7,14 +7,16 @@
 
 #include <bight/check.hpp>
 
+#include "fork_guard.hpp"
+
 namespace bight::detail {
 
 thread_local constinit LoopFace* current_loop = &no_loop;
 
 namespace {
 
+/// Under fork_mutex(): a child forked while another thread's loop begins or ends still has to ask.
 struct LivingLoops {
-  std::mutex mutex;
   std::vector<std::uint64_t> serials;
   std::uint64_t last = 0;
 };
@@ -26,7 +28,7 @@ LivingLoops& living_loops() {
 
 bool lives(std::uint64_t serial) noexcept {
   LivingLoops& loops = living_loops();
-  const std::lock_guard lock(loops.mutex);
+  const std::lock_guard lock(fork_mutex());
   return std::find(loops.serials.begin(), loops.serials.end(), serial) != loops.serials.end();
 }
 
@@ -43,14 +45,14 @@ void LoopBound::adopt() const noexcept {
 
 LoopSerial::LoopSerial() {
   LivingLoops& loops = living_loops();
-  const std::lock_guard lock(loops.mutex);
+  const std::lock_guard lock(fork_mutex());
   loops.serials.push_back(loops.last + 1);
   serial_ = ++loops.last;
 }
 
 LoopSerial::~LoopSerial() {
   LivingLoops& loops = living_loops();
-  const std::lock_guard lock(loops.mutex);
+  const std::lock_guard lock(fork_mutex());
   std::erase(loops.serials, serial_);
 }
 

@@ -10,6 +10,7 @@
 #include <bight/error.hpp>
 
 #include "fork_guard.hpp"
+#include "own_threads.hpp"
 #include "spin.hpp"
 
 namespace bight {
@@ -245,6 +246,7 @@ void OffloadPool::give_up_thread(int error) noexcept {
 }
 
 void* OffloadPool::thread_main(void* pool) noexcept {
+  const detail::OwnThread own;
   auto& self = *static_cast<OffloadPool*>(pool);
   ::pthread_setname_np(::pthread_self(), self.options_.name.substr(0, 15).c_str());
   self.work();

@@ -17,11 +17,14 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include <bight/log.hpp>
 
 #include "describe.hpp"
+#include "fork_guard.hpp"
 #include "loop.hpp"
+#include "own_threads.hpp"
 
 namespace bight::detail {
 namespace {
@@ -40,8 +43,7 @@ constexpr Duration kDefault = 100ms;
 constexpr Duration kDefault = Duration::zero();
 #endif
 
-std::mutex handler_mutex;
-int handler_users = 0;  // protected by handler_mutex
+int handler_users = 0;  // protected by fork_mutex()
 struct sigaction handler_before {};
 
 std::optional<Duration> parse_limit(std::string_view text) noexcept {
@@ -132,7 +134,7 @@ Watchdog::~Watchdog() {
 // --- The signal ------------------------------------------------------------------------------------------------------
 
 bool Watchdog::take_signal() noexcept {
-  const std::lock_guard lock(handler_mutex);
+  const std::lock_guard lock(fork_mutex());
   if (handler_users++ > 0) return true;
   struct sigaction action {};
   action.sa_sigaction = on_signal;
@@ -144,12 +146,16 @@ bool Watchdog::take_signal() noexcept {
 }
 
 void Watchdog::release_signal() noexcept {
-  const std::lock_guard lock(handler_mutex);
+  const std::lock_guard lock(fork_mutex());
   if (--handler_users > 0) return;
   struct sigaction present {};
   ::sigaction(kSignal, nullptr, &present);
   // Unless the program has come to use it meanwhile.
   if (present.sa_sigaction == on_signal) ::sigaction(kSignal, &handler_before, nullptr);
+}
+
+void Watchdog::forget_in_forked_child() noexcept {
+  if (std::exchange(handler_users, 0) > 0) ::sigaction(kSignal, &handler_before, nullptr);
 }
 
 void Watchdog::on_signal(int number, siginfo_t* info, void* context) noexcept {
@@ -190,6 +196,7 @@ void Watchdog::answer(const void* interrupted_at) noexcept {
 // --- The thread ------------------------------------------------------------------------------------------------------
 
 void Watchdog::watch() noexcept {
+  const OwnThread own;
   ::pthread_setname_np(::pthread_self(), "bight-watchdog");
   std::unique_lock lock(mutex_);
   start_over(loop_.progress());

@@ -38,6 +38,9 @@ class Watchdog {
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
+  /// There are none in the child: the handler that was there before comes back.
+  static void forget_in_forked_child() noexcept;
+
  private:
   enum class Question : std::uint8_t { none, asked, in_work, answered };
 

@@ -35,6 +35,7 @@
 #include <bight/offload.hpp>
 #include <bight/once.hpp>
 #include <bight/pool.hpp>
+#include <bight/process.hpp>
 #include <bight/queue.hpp>
 #include <bight/remote.hpp>
 #include <bight/report.hpp>

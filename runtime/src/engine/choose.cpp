@@ -6,6 +6,7 @@
 #include <bight/log.hpp>
 
 #include "engine/engine.hpp"
+#include "forked_child.hpp"
 
 namespace bight {
 
@@ -46,7 +47,9 @@ Wish find_wish(const RunOptions& options) {
 }
 
 std::unique_ptr<Engine> announce(std::unique_ptr<Engine> engine, std::string_view reason) {
-  log(LogLevel::info, "engine " + std::string(engine->name()) + ", " + std::string(reason));
+  // The children of a program have the engine that it has: no need to say so each time.
+  log(in_forked_child() ? LogLevel::debug : LogLevel::info,
+      "engine " + std::string(engine->name()) + ", " + std::string(reason));
   return engine;
 }
 

@@ -90,6 +90,10 @@ class Engine {
   /// names it by number may reach the system afterwards.
   virtual void forget(int fd) noexcept = 0;
 
+  /// In a forked child, where the engine is dead: closes the child's copies of its descriptors, and touches nothing
+  /// else.
+  virtual void close_in_forked_child() noexcept {}
+
   [[nodiscard]] virtual TimePoint now() const noexcept = 0;
   /// Whether now() is virtual: then slices are bounded by count alone, so that runs repeat exactly.
   [[nodiscard]] virtual bool virtual_time() const noexcept { return false; }

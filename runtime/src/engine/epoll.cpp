@@ -57,6 +57,10 @@ class EpollEngine final : public Engine {
   [[nodiscard]] bool may_finish() const noexcept override { return has_work(); }
   void wake() noexcept override;
   void forget(int fd) noexcept override;
+  void close_in_forked_child() noexcept override {
+    epoll_.reset();
+    wake_up_.reset();
+  }
   [[nodiscard]] TimePoint now() const noexcept override { return std::chrono::time_point_cast<Duration>(Clock::now()); }
   [[nodiscard]] SocketCalls& sockets() noexcept override { return sockets_; }
   void add_stats(LoopStats& stats) const noexcept override {

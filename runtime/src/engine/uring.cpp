@@ -76,6 +76,10 @@ class UringEngine final : public Engine {
   [[nodiscard]] bool may_finish() const noexcept override { return waiting_ != 0 || !cancelled_.empty(); }
   void wake() noexcept override;
   void forget(int fd) noexcept override;
+  void close_in_forked_child() noexcept override {
+    ::close(ring_.ring_fd);  // its memory is not there: see init()
+    wake_up_.reset();
+  }
   [[nodiscard]] TimePoint now() const noexcept override { return std::chrono::time_point_cast<Duration>(Clock::now()); }
   [[nodiscard]] SocketCalls& sockets() noexcept override { return sockets_; }
   void add_stats(LoopStats& stats) const noexcept override {
