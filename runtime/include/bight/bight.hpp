@@ -46,6 +46,7 @@
 #include <bight/shards.hpp>
 #include <bight/shared_channel.hpp>
 #include <bight/shared_event.hpp>
+#include <bight/shared_memory.hpp>
 #include <bight/shared_mutex.hpp>
 #include <bight/shared_semaphore.hpp>
 #include <bight/socket.hpp>
