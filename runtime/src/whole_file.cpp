@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fcntl.h>
-
 #include <algorithm>
-#include <cerrno>
+#include <utility>
 
+#include <bight/copy.hpp>
 #include <bight/deadline.hpp>
 #include <bight/file.hpp>
 #include <bight/filesystem.hpp>
@@ -13,7 +12,6 @@
 namespace bight::fs {
 namespace {
 
-using detail::FileVerb;
 using detail::or_throw;
 
 std::span<const std::byte> bytes_of(std::string_view text) noexcept { return std::as_bytes(std::span(text)); }
@@ -169,47 +167,6 @@ void write_file_atomically(const std::string& path, std::string_view text, const
 // --- Copying
 // ----------------------------------------------------------------------------------------------------------
 
-namespace {
-
-/// What copy_file_range(2) refuses for the two files, or at all; then bytes are moved by hand.
-bool wants_bytes(std::error_code error) noexcept {
-  return error == std::errc::cross_device_link || error == std::errc::invalid_argument ||
-         error == std::errc::function_not_supported || error == std::errc::operation_not_supported ||
-         error == std::errc::bad_file_descriptor || error == std::errc::operation_not_permitted;
-}
-
-void copy_bytes(File& from, File& to, std::error_code& error) {
-  constexpr std::size_t kPiece = std::size_t{256} * 1024;
-  std::string buffer(kPiece, '\0');
-  const auto bytes = std::as_writable_bytes(std::span(buffer));
-  for (;;) {
-    const std::size_t count = from.read(bytes, error);
-    if (error || count == 0) return;
-    to.write_all(bytes.first(count), error);
-    if (error) return;
-  }
-}
-
-void copy_content(File& from, File& to, std::error_code& error) {
-  constexpr std::int64_t kPiece = std::int64_t{16} * 1024 * 1024;  // a cancellation waits for so much
-  bool any = false;
-  for (;;) {
-    detail::FileOp op(FileVerb::copy_range, from.fd());
-    op.other_fd = to.fd();
-    op.length = kPiece;
-    const std::size_t count = detail::settle(op, error);
-    if (error && !any && wants_bytes(error)) break;
-    if (error) return;
-    if (count == 0 && any) return;
-    if (count == 0) break;  // files of the kernel's (/proc) look empty to it: read(2) knows better
-    any = true;
-  }
-  error.clear();
-  copy_bytes(from, to, error);
-}
-
-}  // namespace
-
 void copy_file(const std::string& from, const std::string& to, std::error_code& error) {
   File source = File::open(from, error);
   if (error) return;
@@ -224,7 +181,7 @@ void copy_file(const std::string& from, const std::string& to, std::error_code& 
   const FileStatus there = target.status(error);
   if (!error && there.same_file(status)) error = std::make_error_code(std::errc::file_exists);
   if (!error && there.is_regular()) target.truncate(0, error);
-  if (!error) copy_content(source, target, error);
+  if (!error) copy_data(source, target, error);
   if (!error && there.is_regular()) target.set_mode(status.mode & 0777U, error);
   std::error_code closing;
   target.close(closing);

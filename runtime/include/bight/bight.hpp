@@ -13,6 +13,7 @@
 #include <bight/codec.hpp>
 #include <bight/condition.hpp>
 #include <bight/connection.hpp>
+#include <bight/copy.hpp>
 #include <bight/coroutine.hpp>
 #include <bight/cross_thread_mutex.hpp>
 #include <bight/deadline.hpp>
@@ -30,6 +31,7 @@
 #include <bight/generator.hpp>
 #include <bight/group.hpp>
 #include <bight/latch.hpp>
+#include <bight/line_reader.hpp>
 #include <bight/log.hpp>
 #include <bight/mutex.hpp>
 #include <bight/offload.hpp>
