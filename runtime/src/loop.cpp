@@ -15,7 +15,6 @@
 #include "forked_child.hpp"
 #include "overflow.hpp"
 #include "remote_queue.hpp"
-#include "signals.hpp"
 #include "spin.hpp"
 #include "watchdog.hpp"
 
@@ -29,7 +28,8 @@ Loop::Loop(const RunOptions& options)
       virtual_time_(engine_->virtual_time()),
       timers_(engine_->now()),
       stacks_(options.stacks_kept),
-      remote_(std::make_shared<RemoteQueue>(*engine_, options_.posts_max)) {
+      remote_(std::make_shared<RemoteQueue>(*engine_, options_.posts_max)),
+      signals_(*engine_) {
   BIGHT_CHECK(current() == nullptr, "this thread runs a loop already: run() does not nest");
   loops_to_forget().add(*this);
   serial = life_.get();
@@ -37,7 +37,6 @@ Loop::Loop(const RunOptions& options)
   context_.notes = &thread_stack_;
   forget_loop_in_forked_children([] {
     current_loop = &no_loop;
-    StopSignals::forget_in_forked_child();
     Watchdog::forget_in_forked_child();
   });
 }
@@ -162,7 +161,7 @@ void Loop::destroy(FiberControl& fiber) noexcept {
 
 int Loop::run(void (*main)(void*), void* argument) {
   OverflowReports overflow_reports(*this);
-  StopSignals stop_signals(*this, options_.stop_on_signals && !virtual_time_);
+  StopSignals stop_signals(signals_, options_.stop_on_signals && !virtual_time_);
   Watchdog watchdog(*this, virtual_time_ ? Duration::zero() : watchdog_limit(options_));
   {
     SpawnOptions how;
@@ -228,8 +227,8 @@ TimePoint Loop::wait_limit() {
 bool Loop::dead() const noexcept {
   // In this order: a thread may post and then drop the last Remote.
   return timers_.armed() == 0 && !engine_->may_finish() && !remote_->has_users() && !remote_->pending() &&
-         (stop_waiters_.empty() || !options_.stop_on_signals || virtual_time_) &&
-         signals_.load(std::memory_order_relaxed) == 0;
+         (stop_waiters_.empty() || !options_.stop_on_signals || virtual_time_) && !signals_.awaited() &&
+         !signals_.pending();
 }
 
 void Loop::report_deadlock() {
@@ -276,8 +275,7 @@ void Loop::poll_engine(TimePoint until) noexcept {
 bool Loop::spin_for_wake(TimePoint until) noexcept {
   const TimePoint start = engine_->now();
   const TimePoint limit = std::min(until, start + SpinJudge::kBudget);
-  const bool came =
-      spin_until(limit, [this] { return remote_->pending() || signals_.load(std::memory_order_relaxed) != 0; });
+  const bool came = spin_until(limit, [this] { return remote_->pending() || signals_.pending(); });
   came ? spin_judge_.hit(engine_->now() - start) : spin_judge_.miss();
   return came;
 }
@@ -325,23 +323,22 @@ void Loop::request_stop() noexcept {
   stop_waiters_.wake_all();
 }
 
-void Loop::note_signal(int number) noexcept {
-  signals_.fetch_or(1U << static_cast<unsigned>(number), std::memory_order_relaxed);
-  engine_->wake();
+void Loop::take_signals() noexcept {
+  if (!signals_.pending()) return;
+  signals_.dispatch();
+  while (const int number = signals_.take_stop()) stop_by_signal(number);
 }
 
-void Loop::take_signals() noexcept {
-  if (signals_.load(std::memory_order_relaxed) == 0) return;
-  const std::uint32_t numbers = signals_.exchange(0, std::memory_order_relaxed);
-  const std::uint32_t before = std::exchange(signals_seen_, signals_seen_ | numbers);
+void Loop::stop_by_signal(int number) noexcept {
+  const SignalMask before = std::exchange(stops_seen_, stops_seen_ | signal_bit(number));
   // Ctrl-C reaches a shard twice, as SIGINT from the terminal and as SIGTERM from its supervisor. That is one wish.
   // Nor does the first one hurry a stop that the program itself has asked for.
-  if (stop_requested_ && (before & numbers) == 0) return;
+  if (stop_requested_ && (before & signal_bit(number)) == 0) return;
   if (!stop_requested_ && !stop_waiters_.empty()) {
     request_stop();
     return;
   }
-  ended_by_signal_ = __builtin_ctz(numbers);
+  ended_by_signal_ = number;
   stop_requested_ = true;
   cancel_all();
 }

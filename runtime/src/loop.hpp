@@ -23,6 +23,7 @@
 #include "describe.hpp"
 #include "engine/engine.hpp"
 #include "fd_table.hpp"
+#include "loop_signals.hpp"
 #include "mutex_watch.hpp"
 #include "stack_pool.hpp"
 #include "sys/cycle_counter.hpp"
@@ -144,7 +145,7 @@ class Loop : public LoopFace {
   void request_stop() noexcept;
   [[nodiscard]] bool stop_requested() const noexcept { return stop_requested_; }
   [[nodiscard]] WaitList& stop_waiters() noexcept { return stop_waiters_; }
-  void note_signal(int number) noexcept;  // async-signal-safe
+  [[nodiscard]] LoopSignals& signals() noexcept { return signals_; }
 
   [[nodiscard]] TimePoint now() const noexcept { return engine_->now(); }
   /// The time at most kRoughness ago.
@@ -204,6 +205,7 @@ class Loop : public LoopFace {
   void run_callbacks() noexcept;
   void run_callback(Callback& callback) noexcept;
   void take_signals() noexcept;
+  void stop_by_signal(int number) noexcept;
   [[nodiscard]] TimePoint wait_limit();
   [[nodiscard]] bool dead() const noexcept;
   void report_deadlock();
@@ -243,8 +245,8 @@ class Loop : public LoopFace {
   bool ending_ = false;  // everything has been cancelled
   bool stop_requested_ = false;
   WaitList stop_waiters_;
-  std::atomic<std::uint32_t> signals_{0};  // bits of the numbers that came
-  std::uint32_t signals_seen_ = 0;
+  LoopSignals signals_;
+  SignalMask stops_seen_ = 0;  // that came as signals
   int ended_by_signal_ = 0;
   std::string deadlock_;
   int mutexes_at_entry_ = 0;  // held by the thread when the loop let fibers run

@@ -158,18 +158,28 @@ void Watchdog::forget_in_forked_child() noexcept {
   if (std::exchange(handler_users, 0) > 0) ::sigaction(kSignal, &handler_before, nullptr);
 }
 
-void Watchdog::on_signal(int number, siginfo_t* info, void* context) noexcept {
-  const int error = errno;
-  Loop* loop = Loop::current();
-  Watchdog* watchdog = loop != nullptr ? loop->watchdog() : nullptr;
-  if (watchdog != nullptr && info->si_code == SI_QUEUE && info->si_value.sival_ptr == watchdog) {
-    watchdog->answer(interrupted_at(context));
-  } else if ((handler_before.sa_flags & SA_SIGINFO) != 0) {
+/// To the handler from before.
+void Watchdog::hand_on(int number, siginfo_t* info, void* context) noexcept {
+  if ((handler_before.sa_flags & SA_SIGINFO) != 0) {
     handler_before.sa_sigaction(number, info, context);
   } else if (handler_before.sa_handler != SIG_DFL && handler_before.sa_handler != SIG_IGN) {
     handler_before.sa_handler(number);
   }
+}
+
+void Watchdog::on_signal(int number, siginfo_t* info, void* context) noexcept {
+  const int error = errno;
+  if (!answers(number, info, context)) hand_on(number, info, context);
   errno = error;
+}
+
+bool Watchdog::answers(int number, const siginfo_t* info, const void* context) noexcept {
+  if (number != kSignal || info->si_code != SI_QUEUE) return false;
+  Loop* loop = Loop::current();
+  Watchdog* watchdog = loop != nullptr ? loop->watchdog() : nullptr;
+  if (watchdog == nullptr || info->si_value.sival_ptr != watchdog) return false;
+  watchdog->answer(interrupted_at(context));
+  return true;
 }
 
 void Watchdog::answer(const void* interrupted_at) noexcept {

@@ -40,6 +40,8 @@ class Watchdog {
 
   /// There are none in the child: the handler that was there before comes back.
   static void forget_in_forked_child() noexcept;
+  /// For handlers that have taken SIGURG from it: whether this one was its, and has been answered. Async-signal-safe.
+  static bool answers(int number, const siginfo_t* info, const void* context) noexcept;
 
  private:
   enum class Question : std::uint8_t { none, asked, in_work, answered };
@@ -59,6 +61,7 @@ class Watchdog {
   };
 
   static void on_signal(int number, siginfo_t* info, void* context) noexcept;
+  static void hand_on(int number, siginfo_t* info, void* context) noexcept;
   static bool take_signal() noexcept;
   static void release_signal() noexcept;
 

@@ -18,6 +18,7 @@
 #include <bight/coroutine.hpp>
 #include <bight/fiber.hpp>
 #include <bight/run.hpp>
+#include <bight/signal.hpp>
 #include <bight/time.hpp>
 
 #include "child.hpp"
@@ -169,6 +170,22 @@ TEST_F(Watchdog, FindsAFiberThatBlocks) {
   EXPECT_TRUE(ended.with(0)) << describe(ended);
   EXPECT_TRUE(ended.says("'main' has kept its loop")) << describe(ended);
   EXPECT_TRUE(ended.says("poll")) << describe(ended);
+}
+
+TEST_F(Watchdog, AndTheProgramMayReceiveSigurgBesides) {
+  const Ended ended = in_child([] {
+    return run(watched(), [] {
+      Signals signals({SIGURG});
+      auto greedy = spawn({.name = "greedy"}, [] { hog(); });
+      auto patient = spawn([] {});
+      greedy.join();
+      if (signals.try_receive()) return 1;  // that was the watchdog's
+      ::raise(SIGURG);
+      return signals.try_receive() ? 0 : 2;
+    });
+  });
+  EXPECT_TRUE(ended.with(0)) << describe(ended);
+  EXPECT_EQ(count_of(ended, "'greedy' has kept its loop"), 1) << describe(ended);
 }
 
 TEST_F(Watchdog, SaysWhenTheThreadDoesNotAnswer) {

@@ -51,6 +51,7 @@
 #include <bight/shared_memory.hpp>
 #include <bight/shared_mutex.hpp>
 #include <bight/shared_semaphore.hpp>
+#include <bight/signal.hpp>
 #include <bight/socket.hpp>
 #include <bight/stats.hpp>
 #include <bight/stop.hpp>

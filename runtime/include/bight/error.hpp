@@ -28,9 +28,9 @@ class FiberCancelled : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Nothing on the loop can ever run again: no fiber is ready, no timer is set, no operation is under way and no Remote
-/// exists. what() lists every parked fiber and what it waits for. Thrown by run(), after the parked fibers have been
-/// cancelled and unwound.
+/// Nothing on the loop can ever run again: no fiber is ready, no timer is set, no operation is under way, nobody waits
+/// for a signal and no Remote exists. what() lists every parked fiber and what it waits for. Thrown by run(), after the
+/// parked fibers have been cancelled and unwound.
 class Deadlock : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

@@ -50,7 +50,9 @@ struct RunOptions {
   unsigned ring_entries = 256;        ///< io_uring submission queue
   unsigned ring_workers = 16;  ///< threads that the kernel may make for io_uring operations on files, which it may have
                                ///< to wait for; they count against RLIMIT_NPROC. Other engines: see OffloadPool
-  bool stop_on_signals = true;  ///< SIGTERM and SIGINT request a stop: see stop.hpp. Only the first loop of a process
+  /// SIGTERM and SIGINT request a stop: see stop.hpp. Only the first loop of a process, and only those that nobody has
+  /// subscribed to: see signal.hpp.
+  bool stop_on_signals = true;
   /// A fiber that runs for longer than this without waiting, while others wait for their turn, is reported: a warning
   /// with its name and stack, once each time. Zero: off. Nothing: the environment's BIGHT_WATCHDOG ("50ms", "2s",
   /// "off"), else 100 ms in debug builds of bight and off in others. Others wait when a fiber is ready, an operation is
