@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <exception>
 #include <new>
 #include <string>
@@ -12,6 +13,7 @@
 #include <bight/report.hpp>
 #include <bight/scope.hpp>
 #include <bight/stop.hpp>
+#include <bight/this_shard.hpp>
 
 namespace bight::net {
 namespace {
@@ -20,6 +22,11 @@ constexpr Duration kNoFiberPause = std::chrono::milliseconds(10);
 
 // For a look at what is there. However busy the machine, the loop asks the engine before it looks for timers due.
 constexpr Duration kLook = std::chrono::milliseconds(1);
+
+// How long one that has more than its share of the connections holds back before it looks again; doubles up to the
+// last.
+constexpr Duration kHoldBack = std::chrono::milliseconds(1);
+constexpr Duration kHoldBackMax = std::chrono::milliseconds(64);
 
 using Handler = std::function<void(TcpStream)>;
 
@@ -49,6 +56,7 @@ class Server {
   void accept_until_told();
   void accept_all(Scope& accepting);
   bool wait_for_place(Scope& accepting);
+  void wait_for_share();
   void empty_queue();
   void start(TcpStream stream);
   void rest(const char* missing, const std::exception& error);
@@ -73,11 +81,16 @@ class Server {
 /// One of connections_max. Given back wherever it goes: at a connection's end, or when it never came to a fiber.
 class Server::Place {
  public:
-  explicit Place(Server& server) noexcept : server_(&server) { ++server.connections_; }
+  explicit Place(Server& server) noexcept : server_(&server) {
+    ++server.connections_;
+    this_shard::note_accepted();
+  }
   Place(Place&& other) noexcept : server_(std::exchange(other.server_, nullptr)) {}
   Place& operator=(Place&&) = delete;
   ~Place() {
     if (server_ == nullptr) return;
+    this_shard::note_closed();
+    if (server_->options_.connection_is_request) this_shard::note_request();
     --server_->connections_;
     if (server_->full_) server_->full_.cancel();
   }
@@ -99,7 +112,7 @@ ServeStats Server::run(bool close_listener) {
   accept_until_told();
   if (options_.on_drain) options_.on_drain();
   if (close_listener) {
-    if (stop_requested()) empty_queue();
+    if (stop_requested() && !this_shard::is_retiring()) empty_queue();
     listener_.close();
   }
   drain();
@@ -125,6 +138,7 @@ void Server::accept_until_told() {
 
 void Server::accept_all(Scope& accepting) {
   while (wait_for_place(accepting)) {
+    if (listener_.is_shared()) wait_for_share();
     std::error_code error;
     TcpStream stream = listener_.accept(error);
     if (!error) {
@@ -160,6 +174,17 @@ bool Server::wait_for_place(Scope& accepting) {
     return !full_error_;  // without one it listens no more; accept() can say why
   }
   return true;
+}
+
+/// Of processes that share a listener, one that has clearly more connections than the others leaves new ones to them.
+/// While it holds back it is not among those whom the kernel wakes. But it takes one that nobody else takes.
+void Server::wait_for_share() {
+  Duration pause = kHoldBack;
+  while (this_shard::has_more_than_its_share() && listener_.is_open()) {
+    sleep_for(pause);
+    if (listener_.has_waiting()) return;
+    pause = std::min(pause * 2, kHoldBackMax);
+  }
 }
 
 /// Accepts whom the system has let in already: they took it for a promise, and closing the listener would reset them.

@@ -4,11 +4,14 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <map>
+#include <string>
 #include <utility>
 
 #include <bight/check.hpp>
 #include <bight/error.hpp>
 #include <bight/net/tcp.hpp>
+#include <bight/passed_sockets.hpp>
 
 #include "listening.hpp"
 
@@ -48,39 +51,72 @@ Address address_of(const Fd& socket) {
   return Address::from_native(native, length);
 }
 
-}  // namespace
-
-ShardedListener ShardedListener::bind(const Address& address, std::size_t count, const ListenOptions& options) {
-  BIGHT_CHECK(count > 0, "a ShardedListener needs one shard at least");
-  ShardedListener result;
-  result.address_ = address;
-  result.options_ = options;
-  result.options_.reuse_port = true;
-  result.owner_ = ::getpid();
-  std::error_code error;
-  // Sockets that share their port do not mind those of others. One that does not share it finds out, and goes.
-  if (address.port() != 0 && !options.reuse_port) static_cast<void>(bind_to(address, options, error));
-  for (std::size_t i = 0; i < count && !error; ++i) {
-    result.sockets_.push_back(listen_on(result.address_, result.options_, error));
-    if (i == 0 && !error) result.address_ = address_of(result.sockets_.front());  // the port, where there was none
-  }
-  if (error) bight::detail::throw_error(error, "bind " + result.address_.to_string());
-  return result;
+/// Whether it listens, and there.
+bool listens_at(int fd, const Address& address) noexcept {
+  int listens = 0;
+  ::socklen_t size = sizeof listens;
+  if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens == 0) return false;
+  ::sockaddr_storage name{};
+  ::socklen_t length = sizeof name;
+  auto* native = reinterpret_cast<::sockaddr*>(&name);
+  return ::getsockname(fd, native, &length) == 0 && (name.ss_family == AF_INET || name.ss_family == AF_INET6) &&
+         Address::from_native(native, length) == address;
 }
 
-TcpListener ShardedListener::listener(const Shard& shard) {
-  BIGHT_CHECK(shard.index() < sockets_.size(),
-              "this ShardedListener was bound for fewer shards than run_shards has, or its sockets are gone already");
-  if (::getpid() != owner_) {
-    Fd own = std::move(sockets_[shard.index()]);
-    close();
-    return TcpListener::adopt(std::move(own), options_);
+/// For the second and later ones with the same address (port 0, say), so that a successor asks in the same order.
+std::string name_for(const Address& address) {
+  static std::map<std::string, int> asked;
+  const std::string text = address.to_string();
+  const int before = asked[text]++;
+  return before == 0 ? text : text + "#" + std::to_string(before);
+}
+
+}  // namespace
+
+ShardedListener::ShardedListener(Fd socket, const ListenOptions& options, std::string name)
+    : address_(address_of(socket)), options_(options), socket_(std::move(socket)), owner_(::getpid()) {
+  passed_sockets::offer(std::move(name), socket_.get());
+}
+
+ShardedListener ShardedListener::bind(const Address& address, const ListenOptions& options) {
+  std::string name = name_for(address);
+  Fd socket = passed_sockets::take(name);
+  if (!socket) socket = passed_sockets::take_if([&](int fd) { return listens_at(fd, address); });
+  std::error_code error;
+  if (socket) {
+    static_cast<void>(::listen(socket.get(), options.backlog));  // for a backlog that has changed
+  } else {
+    socket = listen_on(address, options, error);
   }
-  Fd own(::fcntl(sockets_[shard.index()].get(), F_DUPFD_CLOEXEC, 0));
+  if (error) bight::detail::throw_error(error, "bind " + address.to_string());
+  return {std::move(socket), options, std::move(name)};
+}
+
+ShardedListener ShardedListener::passed(std::string_view name, const ListenOptions& options) {
+  Fd socket = passed_sockets::take(name);
+  if (!socket) {
+    bight::detail::throw_error(std::make_error_code(std::errc::no_such_device_or_address),
+                               "take the socket '" + std::string(name) + "' that was to be passed");
+  }
+  return {std::move(socket), options, std::string(name)};
+}
+
+TcpListener ShardedListener::listener(const Shard&) {
+  BIGHT_CHECK(socket_, "a worker's listener can be had once, and not after close()");
+  if (::getpid() != owner_) {
+    passed_sockets::withdraw(socket_.get());
+    return TcpListener::share(std::move(socket_), options_);
+  }
+  Fd own(::fcntl(socket_.get(), F_DUPFD_CLOEXEC, 0));
   if (const std::error_code error = outcome(own.get())) {
     bight::detail::throw_error(error, "take over the listener of " + address_.to_string());
   }
-  return TcpListener::adopt(std::move(own), options_);
+  return TcpListener::share(std::move(own), options_);
+}
+
+void ShardedListener::close() noexcept {
+  if (socket_) passed_sockets::withdraw(socket_.get());
+  socket_.reset();
 }
 
 }  // namespace bight::net

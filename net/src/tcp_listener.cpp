@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <poll.h>
+
 #include <cerrno>
 
 #include <bight/error.hpp>
@@ -111,6 +113,12 @@ TcpListener TcpListener::adopt(Fd listening, const ListenOptions& options) {
   return {std::move(socket), options};
 }
 
+TcpListener TcpListener::share(Fd listening, const ListenOptions& options) {
+  TcpListener listener = adopt(std::move(listening), options);
+  listener.shared_ = true;
+  return listener;
+}
+
 // --- Accepting -------------------------------------------------------------------------------------------------------
 
 TcpStream TcpListener::accept() {
@@ -197,6 +205,11 @@ Address TcpListener::local_address(std::error_code& error) const noexcept {
   ::sockaddr_storage address{};
   const ::socklen_t length = socket_.local_name(address, error);
   return error ? Address() : Address::from_native(reinterpret_cast<const ::sockaddr*>(&address), length);
+}
+
+bool TcpListener::has_waiting() const noexcept {
+  ::pollfd poll{socket_.fd(), POLLIN, 0};
+  return socket_ && ::poll(&poll, 1, 0) > 0;
 }
 
 void TcpListener::set_timeout(Duration limit) noexcept { socket_.set_read_timeout(limit); }

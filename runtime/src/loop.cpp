@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <string>
 #include <utility>
 
@@ -15,6 +16,7 @@
 #include "forked_child.hpp"
 #include "overflow.hpp"
 #include "remote_queue.hpp"
+#include "shards/loop_beat.hpp"
 #include "spin.hpp"
 #include "watchdog.hpp"
 
@@ -184,7 +186,13 @@ int Loop::run(void (*main)(void*), void* argument) {
   return ended_by_signal_ == 0 ? 0 : 128 + ended_by_signal_;
 }
 
+void Loop::beat() noexcept {
+  beat_->turn();
+  if (beat_->stats_due(rough_now())) beat_->publish(stats());
+}
+
 void Loop::turn() {
+  if (beat_ != nullptr) beat();
   run_slice();
   look_at_main();
   run_callbacks();
@@ -257,6 +265,7 @@ void Loop::poll_engine(TimePoint until) noexcept {
     return;
   }
   ++counters_.turns;
+  if (beat_ != nullptr && sleeps) beat_->rest();
   OpList finished;
   const TimePoint start = timed ? engine_->now() : TimePoint{};
   engine_->wait(until, finished);
@@ -338,6 +347,10 @@ void Loop::stop_by_signal(int number) noexcept {
     request_stop();
     return;
   }
+  end_by_signal(number);
+}
+
+void Loop::end_by_signal(int number) noexcept {
   ended_by_signal_ = number;
   stop_requested_ = true;
   cancel_all();

@@ -31,6 +31,7 @@
 
 namespace bight::detail {
 
+class LoopBeat;
 class RemoteQueue;
 class Watchdog;
 
@@ -184,6 +185,11 @@ class Loop : public LoopFace {
   [[nodiscard]] bool somebody_waits() const noexcept;
   [[nodiscard]] Watchdog*& watchdog() noexcept { return watchdog_; }
 
+  /// Cancels everything, also what drains; run() returns 128 + number.
+  void end_by_signal(int number) noexcept;
+  /// For a supervisor to see that the loop turns. Must outlive the loop's run.
+  void set_beat(LoopBeat* beat) noexcept { beat_ = beat; }
+
  private:
   TimePoint look_at_clock() noexcept;
 
@@ -196,6 +202,7 @@ class Loop : public LoopFace {
   }
 
   void turn();
+  void beat() noexcept;
   void run_slice() noexcept;
   [[nodiscard]] FiberControl* next_in_slice() noexcept;
   [[nodiscard]] bool extend_slice() noexcept;
@@ -252,6 +259,7 @@ class Loop : public LoopFace {
   int mutexes_at_entry_ = 0;  // held by the thread when the loop let fibers run
   std::atomic<bool> in_slice_{false};
   Watchdog* watchdog_ = nullptr;
+  LoopBeat* beat_ = nullptr;
   LoopStats counters_;
 };
 

@@ -4,6 +4,7 @@
 #include <string>
 
 #include <bight/error.hpp>
+#include <bight/this_shard.hpp>
 
 #include "loop.hpp"
 
@@ -24,6 +25,7 @@ bool stop_requested() noexcept { return Loop::require().stop_requested(); }
 void wait_for_stop() {
   Loop& loop = Loop::require();
   detail::FiberControl& self = loop.require_fiber();
+  this_shard::ready();
   if (self.cancel_pending()) throw Cancelled{};
   if (loop.stop_requested()) return;
   detail::WaitLink link;

@@ -6,9 +6,11 @@
 #include <string>
 #include <utility>
 
+#include <bight/deadline.hpp>
 #include <bight/error.hpp>
 #include <bight/fiber.hpp>
 #include <bight/run.hpp>
+#include <bight/this_shard.hpp>
 
 namespace bight::http::detail {
 namespace {
@@ -70,8 +72,33 @@ void ServerState::unlink(Connection& connection) noexcept {
   if (connection.next_ != nullptr) connection.next_->previous_ = connection.previous_;
 }
 
-void ServerState::stop() noexcept {
+// Daemon or not, what it refers to is here.
+ServerState::~ServerState() {
+  if (!grace) return;
+  grace.cancel();
+  const Shield shield;
+  grace.join();
+}
+
+void ServerState::stop() {
   stopping = true;
+  if (!this_shard::is_retiring() || options.keep_alive_grace == Duration::zero()) {
+    close_idle();
+    return;
+  }
+  idle_until = bight::detail::saturating_add(now(), std::min(options.keep_alive_grace, options.drain));
+  try {
+    grace = spawn({.name = "http: keep-alive grace", .daemon = true}, [this] {
+      sleep_until(idle_until);
+      close_idle();
+    });
+  } catch (const std::exception&) {  // no fiber to wait with
+    close_idle();
+  }
+}
+
+void ServerState::close_idle() noexcept {
+  idle_until = TimePoint{};
   for (Connection* connection = first; connection != nullptr; connection = connection->next_) {
     if (connection->waiting_) connection->stream_.socket().expire_read();
   }
@@ -229,6 +256,7 @@ Connection::Next Connection::Conversation::answer() {
   const bool last = ++connection_.requests_ >= server_.options.requests_per_connection_max;
   AnswerFacts facts{request.method() == Method::head, request.version_minor() == 0, last || !request.keep_alive()};
   ++server_.stats.requests;
+  this_shard::note_request();
   try {
     const Response response = server_.handler(request);
     facts.close |= response.closes_connection() || server_.stopping;
@@ -305,12 +333,12 @@ void Connection::run() {
 // How the next request begins; empty: there is none.
 Chunk Connection::wait_for_request() {
   std::error_code error;
-  if (!server_.stopping) {
+  if (!server_.stopping || server_.idle_until != TimePoint{}) {
     stream_.set_read_timeout(server_.options.idle_timeout);
     waiting_ = true;
     Chunk chunk = stream_.read(error);
     waiting_ = false;
-    if (error != std::errc::timed_out || !server_.stopping) return chunk;
+    if (error != std::errc::timed_out || !server_.stopping || server_.idle_until != TimePoint{}) return chunk;
   }
   // To close on a request that is there already would be to reset the client.
   stream_.set_read_timeout(requests_ == 0 ? kFirstRequestPatience : kLook);

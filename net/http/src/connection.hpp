@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include <bight/chunk.hpp>
+#include <bight/fiber.hpp>
 #include <bight/http/server.hpp>
 #include <bight/net/tcp.hpp>
 #include <bight/time.hpp>
@@ -23,12 +24,17 @@ class Connection;
 /// What the connections of one serve() share.
 struct ServerState {
   ServerState(const Handler& to_call, const ServerOptions& how);
+  ServerState(const ServerState&) = delete;
+  ServerState& operator=(const ServerState&) = delete;
+  ~ServerState();
 
   void link(Connection& connection) noexcept;
   void unlink(Connection& connection) noexcept;
   /// Has no connection wait for another request, but for what is on its way. Requests that have begun are read and
   /// answered as ever, and clients told that there can be no others.
-  void stop() noexcept;
+  void stop();
+  /// Ends the waits for another request.
+  void close_idle() noexcept;
 
   const Handler& handler;
   const ServerOptions& options;
@@ -38,6 +44,8 @@ struct ServerState {
   Connection* first = nullptr;
   std::size_t admitted = 0;  // of connections_max; those that are turned away do not count
   bool stopping = false;
+  TimePoint idle_until{};  // once stopping: how long connections may wait for another request
+  Fiber<void> grace;       // ends those waits
 };
 
 /// One client. Lives on its fiber's stack, and is small: between requests, this is nearly all there is of it.

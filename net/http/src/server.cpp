@@ -39,6 +39,7 @@ ServerStats run_server(Listener&& listener, const Handler& handler, const Server
   how.connections_max = options.connections_max + std::min(kShedMax, SIZE_MAX - options.connections_max);
   how.drain = options.drain;
   how.stack_size = options.stack_size;
+  how.connection_is_request = false;
   how.on_drain = [&server] { server.stop(); };
   server.stats.connections = net::serve(std::forward<Listener>(listener), serve_one, how).accepted;
   return server.stats;

@@ -57,6 +57,7 @@
 #include <bight/stop.hpp>
 #include <bight/stream.hpp>
 #include <bight/temporary.hpp>
+#include <bight/this_shard.hpp>
 #include <bight/time.hpp>
 #include <bight/wait_any.hpp>
 #include <bight/wait_group.hpp>

@@ -30,6 +30,7 @@ enum : std::uint8_t {
   kDrained = 4,     // nothing to read when last looked; the next edge clears it
   kFull = 8,        // no room to write when last looked; the next edge clears it
   kExhaust = 16,    // an end, an error or urgent data has been announced: a short read does not mean drained
+  kExclusive = 32,  // registered for one accept: see take_turn()
 };
 
 constexpr bool reads(OpKind kind) noexcept {
@@ -78,6 +79,9 @@ class EpollEngine final : public Engine {
   [[nodiscard]] bool receive_lent(Op& op, FdState& state) noexcept;
   [[nodiscard]] bool attempt_connect(Op& op, FdState& state) noexcept;
   [[nodiscard]] int watch(int fd, FdState& state, bool writing) noexcept;
+  [[nodiscard]] int take_turn(int fd, FdState& state) noexcept;
+  void unregister(int fd, FdState& state) noexcept;
+  void accept_after_all(Op& op, FdState& state) noexcept;
   [[nodiscard]] int wait_for_events(const timespec* timeout) noexcept;
   void on_event(const epoll_event& event, OpList& finished) noexcept;
   void release(Op* op, OpList& finished) noexcept;
@@ -112,7 +116,8 @@ bool EpollEngine::start(Op& op) noexcept {
   FdState& state = descriptors_[op.fd];
   const bool reading = reads(op.kind);
   if ((state.engine_flags & (reading ? kDrained : kFull)) == 0 && attempt(op, state)) return true;
-  if (const int error = watch(op.fd, state, !reading); error != 0) {
+  const bool in_turn = op.kind == OpKind::accept && state.shared;
+  if (const int error = in_turn ? take_turn(op.fd, state) : watch(op.fd, state, !reading); error != 0) {
     op.result = -error;
     return true;
   }
@@ -238,6 +243,7 @@ bool EpollEngine::attempt_connect(Op& op, FdState& state) noexcept {
 
 /// Makes sure that edges of the direction are reported. Returns 0 or errno.
 int EpollEngine::watch(int fd, FdState& state, bool writing) noexcept {
+  if ((state.engine_flags & kExclusive) != 0) unregister(fd, state);  // can not be changed: epoll_ctl(2)
   const std::uint8_t wanted = writing ? kRegistered | kForWriting : kRegistered;
   if ((state.engine_flags & wanted) == wanted) return 0;
   epoll_event event{};
@@ -251,10 +257,42 @@ int EpollEngine::watch(int fd, FdState& state, bool writing) noexcept {
   return 0;
 }
 
+/// Has the next connection to a listener that other processes have, too, wake this one if none of the others is told
+/// (EPOLLEXCLUSIVE). One registration per accept: who has had one goes to the end of the kernel's list, so connections
+/// go round, where a registration that stays would bring nearly all of them to whoever registered first; and who does
+/// not accept is not told in place of somebody who does. Two calls more per connection that is waited for.
+int EpollEngine::take_turn(int fd, FdState& state) noexcept {
+  if ((state.engine_flags & kRegistered) != 0) unregister(fd, state);
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLEXCLUSIVE;
+  event.data.u64 = static_cast<std::uint32_t>(fd) | std::uint64_t{state.generation} << 32U;
+  ++controls_;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return errno;
+  state.engine_flags |= kRegistered | kExclusive;
+  return 0;
+}
+
+void EpollEngine::unregister(int fd, FdState& state) noexcept {
+  epoll_event unused{};
+  ++controls_;
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, &unused);
+  state.engine_flags &= static_cast<std::uint8_t>(~(kRegistered | kForWriting | kExclusive));
+}
+
+/// The kernel may have told this process of a connection, and nobody else, just when its accept is cancelled.
+void EpollEngine::accept_after_all(Op& op, FdState& state) noexcept {
+  if (!state.open || state.reader != &op || (state.engine_flags & kExclusive) == 0) return;
+  unregister(op.fd, state);
+  if (is_ready(op.fd, POLLIN) != 0) return;
+  const int fd = ::accept4(op.fd, nullptr, nullptr, SOCK_CLOEXEC);
+  if (fd >= 0) op.result = fd;
+}
+
 void EpollEngine::cancel(Op& op) noexcept {
   if (op.cancelled) return;
   op.cancelled = true;
   op.result = -ECANCELED;
+  if (op.kind == OpKind::accept) accept_after_all(op, descriptors_[op.fd]);
   --waiting_;
   cancelled_.push(op);
 }
@@ -299,6 +337,7 @@ void EpollEngine::on_event(const epoll_event& event, OpList& finished) noexcept 
   if (!state.open || state.generation != event.data.u64 >> 32U) return;  // of an earlier descriptor with this number
   constexpr std::uint32_t kEnds = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
   if ((event.events & (kEnds | EPOLLPRI)) != 0) state.engine_flags |= kExhaust;
+  if ((state.engine_flags & kExclusive) != 0) unregister(fd, state);
   if ((event.events & (EPOLLIN | kEnds)) != 0) {
     state.engine_flags &= static_cast<std::uint8_t>(~kDrained);
     release(state.reader, finished);

@@ -137,6 +137,9 @@ class TcpListener {
   /// Takes over a socket that listens already (made before fork, or passed by a service manager). Only what is said
   /// about accepting in `options` counts. Throws std::system_error with invalid_argument for any other descriptor.
   [[nodiscard]] static TcpListener adopt(Fd listening, const ListenOptions& options = {});
+  /// The same with one that other processes accept from, too: each of them is to have its share of the connections, so
+  /// serve() leaves new ones to the others while this process has clearly more than they have (this_shard.hpp).
+  [[nodiscard]] static TcpListener share(Fd listening, const ListenOptions& options = {});
 
   [[nodiscard]] TcpStream accept();
   [[nodiscard]] TcpStream accept(std::error_code& error);
@@ -146,6 +149,9 @@ class TcpListener {
   [[nodiscard]] Address local_address(std::error_code& error) const noexcept;
   void set_timeout(Duration limit) noexcept;  ///< for each accept()
   [[nodiscard]] int backlog() const noexcept { return options_.backlog; }
+  [[nodiscard]] bool is_shared() const noexcept { return shared_; }
+  /// Whether a connection waits to be accepted. Does not wait.
+  [[nodiscard]] bool has_waiting() const noexcept;
   [[nodiscard]] bool is_open() const noexcept { return static_cast<bool>(socket_); }
   [[nodiscard]] Socket& socket() noexcept { return socket_; }
 
@@ -158,38 +164,51 @@ class TcpListener {
   Socket socket_;
   Socket reserve_;  // a descriptor to give up when there are no others: see ride_out()
   ListenOptions options_;
+  bool shared_ = false;
   unsigned accepted_in_a_row_ = 0;
   TimePoint outage_over_{};
 };
 
-/// Listening sockets for run_shards, one per shard, on one address with SO_REUSEPORT. Made in the parent, which keeps
-/// them all open, so that what is queued on a crashed worker's socket waits for its replacement; until the drain, when
-/// it has to close them (ShardOptions::on_drain), for a queue that nobody empties is one that clients hang in.
+/// A listening socket for run_shards: one, made in the supervisor, from which all workers accept. So what is queued on
+/// it outlives any worker, and is taken by whoever is there: a worker that hangs, dies or drains keeps nobody waiting.
+/// The kernel wakes one worker per connection, and workers with more than their share hold back: docs/decisions/0008.
 ///
-///     auto sockets = net::ShardedListener::bind(address, count);
-///     return run_shards({.count = count, .on_drain = [&] { sockets.close(); }},
+///     auto sockets = net::ShardedListener::bind(address);
+///     return run_shards({.on_drain = [&] { sockets.close(); }},
 ///                       [&](Shard& shard) { net::serve(sockets.listener(shard), handler); });
+///
+/// The supervisor has to close it when all drain (ShardOptions::on_drain), for a queue that nobody empties is one that
+/// clients hang in.
 class ShardedListener {
  public:
-  /// Port 0: one free port, the same for all. Another port must not be in use, by other processes' shards either,
-  /// unless options.reuse_port says that sharing it with them is meant (to replace them without a gap, say). Throws.
-  [[nodiscard]] static ShardedListener bind(const Address& address, std::size_t count,
-                                            const ListenOptions& options = {});
+  /// Takes the socket that was passed to this program for this address, by systemd (socket activation) or by its
+  /// predecessor in a binary upgrade; else makes one. Port 0: a free one; the successor of a binary upgrade gets the
+  /// same. Another port must not be in use by anybody else, unless options.reuse_port says that sharing it is meant.
+  /// Before there are threads. Throws.
+  [[nodiscard]] static ShardedListener bind(const Address& address, const ListenOptions& options = {});
+  /// The socket that a service manager passed under this name (systemd: FileDescriptorName=, by default the socket
+  /// unit's). Throws std::system_error with no_such_device_or_address when there is none.
+  [[nodiscard]] static ShardedListener passed(std::string_view name, const ListenOptions& options = {});
+
+  ShardedListener(ShardedListener&&) noexcept = default;
+  ShardedListener& operator=(ShardedListener&&) = delete;
+  ~ShardedListener() { close(); }
 
   [[nodiscard]] Address local_address() const noexcept { return address_; }
-  /// The listener of a shard. In a process forked since bind(), that is, the worker: the socket itself, while what the
-  /// process has of the others is closed. So it can be had once, and when it is closed and the parent has closed its
-  /// own, nobody can connect to it any more. Where bind() was called: a duplicate, so the socket goes on listening when
-  /// it is closed. Throws.
+  /// A worker's listener. In a process forked since bind(): the socket itself, so it can be had once, and when workers
+  /// and supervisor have closed theirs, nobody can connect to it any more. Where bind() was called: a duplicate, so the
+  /// socket goes on listening when it is closed. Throws.
   [[nodiscard]] TcpListener listener(const Shard& shard);
-  /// Closes what this process has of them. Harmless when repeated. Workers' listeners stay as they are.
-  void close() noexcept { sockets_.clear(); }
+  /// Closes what this process has of it. Harmless when repeated. Workers' listeners stay as they are.
+  void close() noexcept;
 
  private:
+  ShardedListener(Fd socket, const ListenOptions& options, std::string name);
+
   Address address_;
   ListenOptions options_;
-  std::vector<Fd> sockets_;
-  ::pid_t owner_ = 0;  // where bind() was called
+  Fd socket_;
+  ::pid_t owner_;  // where bind() was called
 };
 
 struct ServeOptions {
@@ -197,6 +216,8 @@ struct ServeOptions {
   Duration drain = std::chrono::seconds(10);  ///< from the stop request to the cancelling of what still runs; zero: at
                                               ///< once
   std::size_t stack_size = 0;                 ///< of the handlers' fibers; 0: the loop's default
+  bool connection_is_request = true;  ///< a connection that has ended counts as a request served (this_shard.hpp); off
+                                      ///< for handlers that count their requests
   /// Called once when accepting has ended, for whatever reason, and the drain begins: time to tell handlers that wait
   /// for nothing in particular. Not when the caller is cancelled. Must not wait.
   std::function<void()> on_drain{};
@@ -213,7 +234,10 @@ struct ServeStats {
 ///
 /// The listener stays open, so who connects during the drain and later is kept waiting for the next serve(), unless it
 /// was passed as an rvalue: then, at a stop, those whom the system has let in already are accepted, too (as long as
-/// there is room for them), and it is closed before the drain, so that later ones are refused.
+/// there is room for them), and it is closed before the drain, so that later ones are refused. A shard that retires
+/// while others go on leaves those to them.
+///
+/// Connections are counted for the supervisor, if there is one (this_shard.hpp).
 ///
 /// A handler's std::system_error of a broken connection (reset, aborted, timed out, broken pipe, not connected) ends
 /// that connection alone, silently; any other exception is reported like a detached fiber's and ends that connection

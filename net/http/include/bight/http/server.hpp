@@ -48,8 +48,13 @@ struct ServerOptions {
 
   Duration drain = std::chrono::seconds(10);  ///< from the stop request to the cancelling of what still runs; zero: at
                                               ///< once
-  std::size_t stack_size = 0;                 ///< of the connections' fibers; 0: the loop's default
-  std::string server_name = "bight";          ///< the Server header; empty: none
+  /// A client may send a request on an idle connection at the very moment the server closes it, and loses it. So a
+  /// shard that retires while others go on (a reload, say) waits so long for one more request, whose answer then says
+  /// `Connection: close`; at most `drain`. Zero: idle connections are closed at once. In any other stop they are, too,
+  /// for there is nobody to go to.
+  Duration keep_alive_grace = std::chrono::seconds(5);
+  std::size_t stack_size = 0;         ///< of the connections' fibers; 0: the loop's default
+  std::string server_name = "bight";  ///< the Server header; empty: none
 };
 
 struct ServerStats {
@@ -68,7 +73,8 @@ using Handler = std::function<Response(Request&)>;
 /// Serves every connection that comes, until a stop is requested (stop.hpp), the listener is closed, accepting fails
 /// for good, or the caller is cancelled. Unless the caller is cancelled, which ends everything at once, requests that
 /// have begun are read to their end and answered then, with `Connection: close`, and get `drain` for that; idle
-/// connections are closed, those that have not asked for anything yet after half a second.
+/// connections are closed, those that have not asked for anything yet after half a second, those of a shard that
+/// retires after keep_alive_grace.
 ///
 /// Answers to pipelined requests that arrived together leave in one write, in order. A request that breaks the rules of
 /// RFC 9112 or a limit is answered with an error (400, 408, 413, 414, 417, 431, 501, 505) and ends the connection, for
