@@ -133,9 +133,10 @@ void open_path(FileOp& op, std::error_code& error) noexcept {
 }
 
 /// The file that a descriptor becomes; without memory for that, the descriptor is closed.
-FileState* make_state(int fd, ::mode_t type, const std::string& path, std::error_code& error) noexcept {
+FileState* make_state(int fd, ::mode_t type, bool appends, const std::string& path, std::error_code& error) noexcept {
   try {
     auto* state = new FileState(fd, type, path);
+    state->appends = appends;
     state->bound.enter();
     return state;
   } catch (const std::bad_alloc&) {
@@ -166,7 +167,7 @@ File File::open(const std::string& path, const OpenOptions& options, std::error_
     open_path(op, error);
   }
   if (error) return {};
-  return File(make_state(op.result, op.file_type, path, error));
+  return File(make_state(op.result, op.file_type, (op.flags & O_APPEND) != 0, path, error));
 }
 
 File File::open(const std::string& path, std::error_code& error) noexcept { return open(path, OpenOptions{}, error); }
@@ -187,7 +188,8 @@ File File::adopt(Fd&& fd, std::error_code& error) noexcept {
     error = std::make_error_code(std::errc::not_supported);
     return {};
   }
-  return File(make_state(fd.release(), type, {}, error));
+  const bool appends = (::fcntl(fd.get(), F_GETFL) & O_APPEND) != 0;
+  return File(make_state(fd.release(), type, appends, {}, error));
 }
 
 Fd File::release() noexcept {

@@ -28,6 +28,7 @@ struct FileState {
 
   int fd;
   ::mode_t type;
+  bool appends = false;   // open for appending
   std::size_t users = 1;  // the File is one
   bool closed = false;    // by its File; what is under way goes on
   LoopBound bound;

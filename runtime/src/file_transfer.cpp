@@ -71,6 +71,7 @@ std::size_t move_some(FileState& state, FileVerb verb, std::span<const ::iovec> 
     op.pieces = pieces.data();
     op.count = static_cast<unsigned>(pieces.size());
     op.offset = offset;
+    op.appends = state.appends;
     op.non_blocking = state.waits();
     const std::size_t count = fifo ? move_through_fifo(op, error) : detail::settle(op, error);
     if (!op.non_blocking || error != std::errc::resource_unavailable_try_again) return count;

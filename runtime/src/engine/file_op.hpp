@@ -63,6 +63,7 @@ struct FileOp : Op {
 
   FileVerb verb;
   bool non_blocking = false;  // the descriptor is O_NONBLOCK and may be waited for: -EAGAIN is an answer
+  bool appends = false;       // a write to what is open for appending: it goes to the end, wherever the cursor is
   bool insist = false;        // the engine's own: trying was not enough
   unsigned mode = 0;          // permissions, or a mask
   int other_fd = AT_FDCWD;    // the second descriptor or directory

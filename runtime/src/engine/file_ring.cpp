@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/file_ring.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
@@ -61,7 +63,19 @@ void prepare_open(io_uring_sqe& sqe, FileOp& op) noexcept {
   sqe.len = sizeof op.scratch;
 }
 
-void prepare_transfer(io_uring_sqe& sqe, const FileOp& op) noexcept {
+/// The kernel's own "at the cursor" leaves the cursor where it was when a transfer is cut short by an error (a full
+/// disk: seen with Linux 6.18), so that what comes next would overwrite. Therefore it is asked for here and set
+/// afterwards. What has no positions says so, and has none to lose.
+std::int64_t find_cursor(const FileOp& op) noexcept {
+  return op.appends ? kAtCursor : std::int64_t{::lseek(op.fd, 0, SEEK_CUR)};
+}
+
+void set_cursor(const FileOp& op) noexcept {
+  const auto was = static_cast<std::int64_t>(op.scratch[0]);
+  if (op.result > 0 && was != kAtCursor) ::lseek(op.fd, was + op.result, SEEK_SET);
+}
+
+void prepare_transfer(io_uring_sqe& sqe, FileOp& op) noexcept {
   std::size_t size = 0;
   for (unsigned i = 0; i < op.count; ++i) size += op.pieces[i].iov_len;
   if (op.count == 1) {
@@ -71,7 +85,8 @@ void prepare_transfer(io_uring_sqe& sqe, const FileOp& op) noexcept {
     sqe.addr = address(op.pieces);
     sqe.len = op.count;
   }
-  sqe.off = static_cast<std::uint64_t>(op.offset);
+  op.scratch[0] = static_cast<std::uint64_t>(op.offset == kAtCursor ? find_cursor(op) : op.offset);
+  sqe.off = op.scratch[0];
   sqe.rw_flags = static_cast<int>(op.flags);
   if (size > kCopiedAtOnce) sqe.flags |= IOSQE_ASYNC;
 }
@@ -164,6 +179,8 @@ bool FileRing::settle(FileOp& op, int result) noexcept {
     return false;
   }
   if (op.verb == FileVerb::open && op.result >= 0) settle_open(op);
+  const bool moves = op.verb == FileVerb::read || op.verb == FileVerb::write;
+  if (moves && op.offset == kAtCursor) set_cursor(op);
   return true;
 }
 
