@@ -26,6 +26,9 @@ struct alignas(64) FdState {  // a line each
   bool shared = false;     // others (a parent, other shards) may have the same open file: closing ours does not end it
   bool foreign = false;    // only watched; somebody else reads, writes and closes it
   bool datagrams = false;  // each read ends with its message, however much more there is
+  // What comes is not to be taken in before it is asked for: it may bring an address, or descriptors, that only a
+  // recvmsg(2) gets.
+  bool untaken = false;
   std::uint8_t engine_flags = 0;  // the engine's own; 0 when the descriptor is opened
   std::uint16_t watches = 0;      // FdWatch objects
 };

@@ -18,9 +18,12 @@ namespace {
 const char* name_of(OpKind kind) noexcept {
   switch (kind) {
     case OpKind::recv:
-    case OpKind::recv_lent: return "recv";
+    case OpKind::recv_lent:
+    case OpKind::recv_message:
+    case OpKind::recv_many: return "recv";
     case OpKind::send:
-    case OpKind::send_message: return "send";
+    case OpKind::send_message:
+    case OpKind::send_many: return "send";
     case OpKind::accept: return "accept";
     case OpKind::connect: return "connect";
     case OpKind::poll_in: return "readability";

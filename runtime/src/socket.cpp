@@ -28,6 +28,11 @@ using detail::settle;
 using detail::to_error;
 using detail::Use;
 
+void describe(detail::FdState& state, int domain, int type) noexcept {
+  state.datagrams = (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != SOCK_STREAM;
+  state.untaken = state.datagrams || domain == AF_UNIX;
+}
+
 /// Drops from the front of `pieces` what has been written.
 std::span<::iovec> drop_written(std::span<::iovec> pieces, std::size_t written) noexcept {
   while (!pieces.empty() && written >= pieces.front().iov_len) {
@@ -51,7 +56,10 @@ Socket::Socket(int fd) : Descriptor(fd, &Loop::require().descriptors().open(fd))
   ::socklen_t length = sizeof type;
   calls.get_option(fd, SOL_SOCKET, SO_TYPE, &type,
                    &length);  // fails for what is no socket, which then has no datagrams
-  state_->datagrams = type != SOCK_STREAM;
+  int domain = AF_UNSPEC;
+  length = sizeof domain;
+  calls.get_option(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length);
+  describe(*state_, domain, type);
 }
 
 Socket Socket::open(int domain, int type, int protocol, std::error_code& error) {
@@ -62,9 +70,30 @@ Socket Socket::open(int domain, int type, int protocol, std::error_code& error) 
   if (!error) socket.state_ = admit(loop, fd, error);
   if (!error) {
     socket.fd_ = fd;
-    socket.state_->datagrams = (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != SOCK_STREAM;
+    describe(*socket.state_, domain, type);
   }
   return socket;
+}
+
+std::pair<Socket, Socket> Socket::open_pair(int domain, int type, int protocol, std::error_code& error) {
+  Loop& loop = Loop::require();
+  int fds[2] = {-1, -1};
+  error = to_error(loop.engine().sockets().socket_pair(domain, type, protocol, fds));
+  std::pair<Socket, Socket> ends;
+  if (error) return ends;
+  for (Socket* end : {&ends.first, &ends.second}) {
+    const int fd = end == &ends.first ? fds[0] : fds[1];
+    if (error) {  // there was no memory for the first
+      loop.engine().sockets().close(fd);
+      continue;
+    }
+    end->state_ = admit(loop, fd, error);
+    if (error) continue;
+    end->fd_ = fd;
+    describe(*end->state_, domain, type);
+  }
+  if (error) ends = {};
+  return ends;
 }
 
 std::size_t Socket::read(std::span<std::byte> buffer, std::error_code& error) {
@@ -122,12 +151,49 @@ void Socket::write_all(std::span<::iovec> pieces, std::error_code& error) {
   }
 }
 
+std::size_t Socket::receive_message(::msghdr& message, int flags, std::error_code& error) {
+  Op op(OpKind::recv_message, fd_);
+  op.data = &message;
+  op.size = static_cast<unsigned>(flags);
+  return static_cast<std::size_t>(perform(op, Direction::reading, error));
+}
+
+std::size_t Socket::send_message(const ::msghdr& message, std::error_code& error) {
+  Op op(OpKind::send_message, fd_);
+  op.data = const_cast<::msghdr*>(&message);  // NOLINT(cppcoreguidelines-pro-type-const-cast): a send only reads
+  return static_cast<std::size_t>(perform(op, Direction::writing, error));
+}
+
+std::size_t Socket::receive_messages(std::span<::mmsghdr> messages, std::error_code& error) {
+  error.clear();
+  if (messages.empty()) return 0;
+  Op op(OpKind::recv_many, fd_);
+  op.data = messages.data();
+  op.size = messages.size();
+  return static_cast<std::size_t>(perform(op, Direction::reading, error));
+}
+
+std::size_t Socket::send_messages(std::span<::mmsghdr> messages, std::error_code& error) {
+  error.clear();
+  if (messages.empty()) return 0;
+  Op op(OpKind::send_many, fd_);
+  op.data = messages.data();
+  op.size = messages.size();
+  return static_cast<std::size_t>(perform(op, Direction::writing, error));
+}
+
 Socket Socket::accept(std::error_code& error) {
+  const bool datagrams = state_ != nullptr && state_->datagrams;  // now, as it may be gone afterwards
+  const bool untaken = state_ != nullptr && state_->untaken;
   Op op(OpKind::accept, fd_);
   const int fd = perform(op, Direction::reading, error);
   Socket accepted;
   if (!error) accepted.state_ = admit(*Loop::current(), fd, error);
-  if (!error) accepted.fd_ = fd;
+  if (!error) {
+    accepted.fd_ = fd;
+    accepted.state_->datagrams = datagrams;
+    accepted.state_->untaken = untaken;
+  }
   return accepted;
 }
 
@@ -144,6 +210,10 @@ void Socket::bind(const ::sockaddr* address, ::socklen_t length, std::error_code
 
 void Socket::listen(int backlog, std::error_code& error) noexcept {
   settle(Loop::require().engine().sockets().listen(fd_, backlog), error);
+}
+
+void Socket::remove_name(const char* path, std::error_code& error) noexcept {
+  settle(Loop::require().engine().sockets().remove_name(path), error);
 }
 
 void Socket::shutdown(int how, std::error_code& error) noexcept {

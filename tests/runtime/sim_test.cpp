@@ -730,9 +730,9 @@ TEST(SimDescriptors, WhatIsNotSimulatedSaysSo) {
   Sim sim;
   sim.run([] {
     std::error_code error;
-    EXPECT_FALSE(Socket::open(AF_INET, SOCK_DGRAM, 0, error));
+    EXPECT_FALSE(Socket::open(AF_INET, SOCK_RAW, 0, error));
     EXPECT_EQ(error, std::error_code(ESOCKTNOSUPPORT, std::generic_category()));
-    EXPECT_FALSE(Socket::open(AF_UNIX, SOCK_STREAM, 0, error));
+    EXPECT_FALSE(Socket::open(AF_NETLINK, SOCK_RAW, 0, error));
     EXPECT_EQ(error, std::errc::address_family_not_supported);
   });
 }

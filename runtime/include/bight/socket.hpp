@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <span>
 #include <system_error>
+#include <utility>
 
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -27,6 +28,9 @@ class Socket : public Descriptor {
   /// socket(2), close-on-exec, in the non-blocking state that the engine wants.
   [[nodiscard]] static Socket open(int domain, int type, int protocol, std::error_code& error);
 
+  /// socketpair(2), likewise: two ends, connected to each other. Of AF_UNIX, as Linux has no others.
+  [[nodiscard]] static std::pair<Socket, Socket> open_pair(int domain, int type, int protocol, std::error_code& error);
+
   // Data. All wait.
 
   /// At least one byte into `buffer`; 0: the peer has ended its side, or the buffer is empty.
@@ -40,12 +44,28 @@ class Socket : public Descriptor {
   /// All pieces in order, gathered into as few packets as may be. The array is used as scratch space.
   void write_all(std::span<::iovec> pieces, std::error_code& error);
 
+  // Messages: datagrams, and what comes with a stream's bytes. All wait. What a `message` names has to stay where it is
+  // until the call returns.
+
+  /// recvmsg(2): returns how many bytes came (of a datagram that did not fit into the pieces: with MSG_TRUNC among the
+  /// flags, its true size; msg_flags tells that it was cut in any case). Descriptors that come along are close-on-exec,
+  /// and the caller's to close. 0: an empty datagram, or a stream's end.
+  std::size_t receive_message(::msghdr& message, int flags, std::error_code& error);
+  /// sendmsg(2): returns how many bytes went out; a datagram goes whole or not at all.
+  std::size_t send_message(const ::msghdr& message, std::error_code& error);
+  /// recvmmsg(2), sendmmsg(2): many with one call. At least one, if there is no error; returns how many. Waits for the
+  /// first one only. An error of a later one is told by the next call.
+  std::size_t receive_messages(std::span<::mmsghdr> messages, std::error_code& error);
+  std::size_t send_messages(std::span<::mmsghdr> messages, std::error_code& error);
+
   // Connections. accept and connect wait.
 
   [[nodiscard]] Socket accept(std::error_code& error);
   void connect(const ::sockaddr* address, ::socklen_t length, std::error_code& error);
 
   void bind(const ::sockaddr* address, ::socklen_t length, std::error_code& error) noexcept;
+  /// unlink(2) of a Unix socket's path, which closing it leaves behind; not_a_socket: it is something else's.
+  static void remove_name(const char* path, std::error_code& error) noexcept;
   void listen(int backlog, std::error_code& error) noexcept;
   /// SHUT_RD, SHUT_WR or SHUT_RDWR. Waiting readers and writers see its effect as the kernel has it: end of stream, or
   /// broken_pipe.

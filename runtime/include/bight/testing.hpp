@@ -9,9 +9,11 @@
 ///     EXPECT_EQ(sim.leaks(), "");
 ///
 /// What is real: fibers, scopes, timers, deadlines, sockets, everything above the system calls. What is simulated: the
-/// clock, and TCP over IPv4 and IPv6 with every address there is, with the errors that Linux gives. What there is not:
-/// UDP, Unix sockets, files, processes, signals, name servers. Descriptors of the simulated kernel count from 1000, the
-/// lowest free number first; the process's own mean nothing to it.
+/// clock; TCP and UDP over IPv4 and IPv6 with every address there is, multicast and broadcast included, with the errors
+/// that Linux gives; Unix sockets, with path names of the world's own (no folders, no permissions) and abstract ones,
+/// but without passing descriptors. What there is not: segmentation offload, files, processes, signals, name servers.
+/// Descriptors of the simulated kernel count from 1000, the lowest free number first; the process's own mean nothing to
+/// it.
 ///
 /// Time stands still while fibers run and jumps to whatever comes next when all of them wait, so an hour of sleep costs
 /// nothing. Should a fiber spin until something has come (rather than wait for it), time starts to creep after a while,
@@ -60,6 +62,12 @@ struct Faults {
   double stall = 0;  ///< a segment, and with it all behind it, takes up to stall_max longer
   Duration stall_max = std::chrono::seconds(2);
 
+  // Datagrams
+  double datagram_loss = 0;       ///< it never arrives
+  double datagram_duplicate = 0;  ///< it arrives twice
+  double datagram_reorder = 0;    ///< it takes up to datagram_delay_max longer, and others overtake it
+  Duration datagram_delay_max = std::chrono::milliseconds(20);
+
   // Accepting
   double accept_abort = 0;      ///< the connection is reset just before it is accepted: ECONNABORTED
   double accept_exhausted = 0;  ///< accepting fails with EMFILE, for up to exhausted_max from then on
@@ -96,6 +104,9 @@ struct Counters {
   std::uint64_t bytes = 0;                ///< of data that arrived
   std::uint64_t resets = 0;               ///< sent, for whatever reason
   std::uint64_t descriptors_peak = 0;
+  std::uint64_t datagrams = 0;              ///< that arrived, at each of who gets them; without Unix sockets'
+  std::uint64_t datagrams_dropped = 0;      ///< for want of room in the receiver's buffer
+  std::uint64_t datagrams_unreachable = 0;  ///< because there was nobody
 
   // Faults that took effect
   std::uint64_t short_reads = 0;
@@ -110,6 +121,9 @@ struct Counters {
   std::uint64_t splits = 0;
   std::uint64_t stalls = 0;
   std::uint64_t accept_failures = 0;
+  std::uint64_t datagrams_lost = 0;
+  std::uint64_t datagrams_doubled = 0;
+  std::uint64_t datagrams_late = 0;
 };
 
 /// One world, and loops run in it, one after the other: the world lasts from one run() to the next, with its clock and

@@ -26,9 +26,12 @@ class SocketCalls {
   virtual int socket(int domain, int type, int protocol) noexcept = 0;
   /// pipe(2): the end to read from, the end to write to.
   virtual int pipe(int (&ends)[2]) noexcept = 0;
+  virtual int socket_pair(int domain, int type, int protocol, int (&ends)[2]) noexcept = 0;
   /// Prepares a descriptor that was made elsewhere.
   virtual int adopt(int fd) noexcept = 0;
   virtual int bind(int fd, const ::sockaddr* address, ::socklen_t length) noexcept = 0;
+  /// unlink(2) of the name that a Unix socket has, or had, among the files; -ENOTSOCK if that is no socket's.
+  virtual int remove_name(const char* path) noexcept = 0;
   virtual int listen(int fd, int backlog) noexcept = 0;
   virtual int shutdown(int fd, int how) noexcept = 0;
   virtual int close(int fd) noexcept = 0;

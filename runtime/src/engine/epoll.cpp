@@ -35,7 +35,7 @@ enum : std::uint8_t {
 
 constexpr bool reads(OpKind kind) noexcept {
   return kind == OpKind::recv || kind == OpKind::recv_lent || kind == OpKind::accept || kind == OpKind::poll_in ||
-         kind == OpKind::read;
+         kind == OpKind::read || kind == OpKind::recv_message || kind == OpKind::recv_many;
 }
 
 constexpr bool would_block(int error) noexcept { return error == EAGAIN || error == EWOULDBLOCK; }
@@ -76,6 +76,7 @@ class EpollEngine final : public Engine {
   [[nodiscard]] bool attempt_read(Op& op, FdState& state) noexcept;
   [[nodiscard]] bool attempt_write(Op& op, FdState& state) noexcept;
   [[nodiscard]] bool receive(Op& op, FdState& state, void* data, std::size_t size) noexcept;
+  [[nodiscard]] bool receive_messages(Op& op, FdState& state) noexcept;
   [[nodiscard]] bool receive_lent(Op& op, FdState& state) noexcept;
   [[nodiscard]] bool attempt_connect(Op& op, FdState& state) noexcept;
   [[nodiscard]] int watch(int fd, FdState& state, bool writing) noexcept;
@@ -135,6 +136,8 @@ bool EpollEngine::attempt_read(Op& op, FdState& state) noexcept {
     case OpKind::recv:
     case OpKind::read: return receive(op, state, op.data, op.size);
     case OpKind::recv_lent: return receive_lent(op, state);
+    case OpKind::recv_message:
+    case OpKind::recv_many: return receive_messages(op, state);
     case OpKind::accept:
       // An accept4 in vain costs nearly as much as one that is not: it makes the socket first.
       if (op.phase == 0 && is_ready(op.fd, POLLIN) == -EAGAIN) {
@@ -172,6 +175,18 @@ bool EpollEngine::receive(Op& op, FdState& state, void* data, std::size_t size) 
   return true;
 }
 
+bool EpollEngine::receive_messages(Op& op, FdState& state) noexcept {
+  op.result = transfer_messages(op);
+  if (op.result < 0 && would_block(-op.result)) {
+    state.engine_flags |= kDrained;
+    return false;
+  }
+  // Fewer messages than there was room for: the kernel has looked for another one in vain.
+  const bool emptied = op.kind == OpKind::recv_many && op.result > 0 && static_cast<std::size_t>(op.result) < op.size;
+  if (emptied && (state.engine_flags & kExhaust) == 0) state.engine_flags |= kDrained;
+  return true;
+}
+
 bool EpollEngine::receive_lent(Op& op, FdState& state) noexcept {
   const BufferPool::Buffer buffer = buffers_.take();
   if (buffer.data == nullptr) {
@@ -199,6 +214,11 @@ bool EpollEngine::attempt_write(Op& op, FdState& state) noexcept {
       do count = ::sendmsg(op.fd, static_cast<const msghdr*>(op.data), MSG_DONTWAIT | MSG_NOSIGNAL);
       while (count < 0 && errno == EINTR);
       break;
+    case OpKind::send_many:
+      op.result = transfer_messages(op);
+      if (op.result != -EAGAIN) return true;
+      state.engine_flags |= kFull;
+      return false;
     case OpKind::write:
       do count = quiet_write(op.fd, op.data, op.size);
       while (count < 0 && errno == EINTR);

@@ -18,6 +18,9 @@ enum class OpKind : std::uint8_t {
   poll_out,      // writable, or in error
   read,          // into data, size, from what is no socket and has O_NONBLOCK
   write,         // data, size; may be short; the same
+  recv_message,  // data is a msghdr, size more flags; what recvmsg(2) sets of it is set. Descriptors are close-on-exec
+  recv_many,     // data are size mmsghdr: recvmmsg(2); result: how many messages
+  send_many,     // data are size mmsghdr: sendmmsg(2); result: how many messages went out
   file,          // is a FileOp: see file_op.hpp, Engine::start_file
 };
 

@@ -19,11 +19,14 @@ constexpr SimDirection direction_of(OpKind kind) noexcept {
   switch (kind) {
     case OpKind::recv:
     case OpKind::recv_lent:
+    case OpKind::recv_message:
+    case OpKind::recv_many:
     case OpKind::accept:
     case OpKind::poll_in:
     case OpKind::read: return SimDirection::in;
     case OpKind::send:
     case OpKind::send_message:
+    case OpKind::send_many:
     case OpKind::connect:
     case OpKind::poll_out:
     case OpKind::write:
@@ -35,6 +38,9 @@ constexpr SimDirection direction_of(OpKind kind) noexcept {
 constexpr SimNote note_of(OpKind kind) noexcept {
   if (kind == OpKind::read) return SimNote::recv;
   if (kind == OpKind::write) return SimNote::send;
+  if (kind == OpKind::recv_message) return SimNote::recv_message;
+  if (kind == OpKind::recv_many) return SimNote::recv_many;
+  if (kind == OpKind::send_many) return SimNote::send_many;
   return static_cast<SimNote>(static_cast<int>(SimNote::recv) + static_cast<int>(kind));
 }
 static_assert(note_of(OpKind::poll_out) == SimNote::poll_out);
@@ -205,7 +211,7 @@ void SimEngine::end(SimSlot& slot, int result) noexcept {
   ++slot.ticket;
   slot.delayed = false;
   --waiting_;
-  if (result < 0 && (op.kind == OpKind::recv || op.kind == OpKind::read)) {
+  if (result < 0 && op.size > 0 && (op.kind == OpKind::recv || op.kind == OpKind::read)) {
     // A kernel may write here until now. Doing so lets the sanitizers find a frame that did not wait for it.
     auto* last = static_cast<volatile char*>(op.data) + (op.size - 1);
     *last = *last;

@@ -50,6 +50,7 @@ bool writable(const SimSocket& socket) noexcept {
 
 int SimAttempts::attempt(SimSocket& socket, Op& op) {
   if (socket.pipe != nullptr) return attempt_pipe(socket, op);
+  if (socket.udp != nullptr || socket.unix_end != nullptr) return attempt_messages(socket, op);
   switch (op.kind) {
     case OpKind::recv:
     case OpKind::read: return receive(socket, {static_cast<std::byte*>(op.data), op.size});
@@ -63,6 +64,10 @@ int SimAttempts::attempt(SimSocket& socket, Op& op) {
       const auto& message = *static_cast<const ::msghdr*>(op.data);
       return send(socket, {message.msg_iov, message.msg_iovlen});
     }
+    case OpKind::recv_message:
+      return receive_message(socket, *static_cast<::msghdr*>(op.data), static_cast<int>(op.size));
+    case OpKind::recv_many:
+    case OpKind::send_many: return transfer_many(socket, op);
     case OpKind::accept: return accept(socket);
     case OpKind::connect: return connect(socket, op);
     case OpKind::poll_in: return readable(socket) ? 0 : kWait;
@@ -70,6 +75,88 @@ int SimAttempts::attempt(SimSocket& socket, Op& op) {
     case OpKind::file: break;  // see Engine::start_file
   }
   return -EINVAL;
+}
+
+/// What is sent in messages, or at least may be.
+int SimAttempts::attempt_messages(SimSocket& socket, Op& op) {
+  ::iovec whole{op.data, op.size};
+  ::msghdr message{};
+  message.msg_iov = &whole;
+  message.msg_iovlen = 1;
+  switch (op.kind) {
+    case OpKind::recv:
+    case OpKind::read: return receive_message(socket, message, 0);
+    case OpKind::recv_lent: return lend_message(socket, op);
+    case OpKind::recv_message:
+      return receive_message(socket, *static_cast<::msghdr*>(op.data), static_cast<int>(op.size));
+    case OpKind::send:
+    case OpKind::write: return send_message(socket, message);
+    case OpKind::send_message: return send_message(socket, *static_cast<const ::msghdr*>(op.data));
+    case OpKind::recv_many:
+    case OpKind::send_many: return transfer_many(socket, op);
+    case OpKind::accept: return socket.udp != nullptr ? -EOPNOTSUPP : accept(socket);
+    case OpKind::connect: {
+      const auto* address = static_cast<const ::sockaddr*>(op.data);
+      const auto length = static_cast<::socklen_t>(op.size);
+      return socket.udp != nullptr ? world_.udp.connect(socket, address, length)
+                                   : world_.unix_sockets.connect(socket, address, length);
+    }
+    case OpKind::poll_in:
+      return (socket.udp != nullptr ? SimUdp::readable(socket) : world_.unix_sockets.readable(socket)) ? 0 : kWait;
+    case OpKind::poll_out:
+      return (socket.udp != nullptr ? SimUdp::writable(socket) : world_.unix_sockets.writable(socket)) ? 0 : kWait;
+    case OpKind::file: break;
+  }
+  return -EINVAL;
+}
+
+int SimAttempts::receive_message(SimSocket& socket, ::msghdr& message, int flags) {
+  if (socket.udp != nullptr) return world_.udp.receive(socket, message, flags);
+  if (socket.unix_end != nullptr) return world_.unix_sockets.receive(socket, message, flags);
+  // Of a TCP connection: bytes, and nothing else.
+  const std::span<const ::iovec> pieces(message.msg_iov, message.msg_iovlen);
+  const auto first = std::find_if(pieces.begin(), pieces.end(), [](const ::iovec& each) { return each.iov_len > 0; });
+  if ((flags & ~MSG_TRUNC) != 0) return -EOPNOTSUPP;
+  const int count =
+      first == pieces.end() ? 0 : receive(socket, {static_cast<std::byte*>(first->iov_base), first->iov_len});
+  if (count >= 0) message.msg_namelen = message.msg_controllen = static_cast<unsigned>(message.msg_flags = 0);
+  return count;
+}
+
+int SimAttempts::send_message(SimSocket& socket, const ::msghdr& message) {
+  if (socket.udp != nullptr) return world_.udp.send(socket, message);
+  if (socket.unix_end != nullptr) return world_.unix_sockets.send(socket, message);
+  return send(socket, {message.msg_iov, message.msg_iovlen});
+}
+
+/// As the kernel: an error ends the row, and is told at once only if it is the first one's.
+int SimAttempts::transfer_many(SimSocket& socket, const Op& op) {
+  auto* many = static_cast<::mmsghdr*>(op.data);
+  for (std::size_t n = 0; n < op.size; ++n) {
+    ::mmsghdr& each = many[n];
+    const int count =
+        op.kind == OpKind::recv_many ? receive_message(socket, each.msg_hdr, 0) : send_message(socket, each.msg_hdr);
+    if (count < 0) return n > 0 ? as_result(n) : count;
+    each.msg_len = static_cast<unsigned>(count);
+  }
+  return as_result(op.size);
+}
+
+int SimAttempts::lend_message(SimSocket& socket, Op& op) {
+  const BufferPool::Buffer buffer = buffers_.take();
+  if (buffer.data == nullptr) return -ENOMEM;
+  ::iovec whole{buffer.data, buffer.size};
+  ::msghdr message{};
+  message.msg_iov = &whole;
+  message.msg_iovlen = 1;
+  const int count = receive_message(socket, message, 0);
+  if (count > 0) {
+    op.data = buffer.data;
+    op.buffer_id = buffer.id;
+  } else {
+    buffers_.give_back(buffer.data, buffer.id);
+  }
+  return count;
 }
 
 int SimAttempts::attempt_pipe(SimSocket& socket, Op& op) {
@@ -144,16 +231,21 @@ std::size_t SimAttempts::shorten(std::size_t count, double probability, std::uin
 }
 
 int SimAttempts::accept(SimSocket& socket) {
-  if (!socket.listening) return -EINVAL;
+  const bool is_unix = socket.unix_end != nullptr;
+  if (is_unix ? !socket.unix_end->listening : !socket.listening) return -EINVAL;
   const std::size_t most = core_.options().descriptors_max;
   if (world_.descriptors.count() >= most) return -EMFILE;  // Linux takes the number before it looks for a connection
-  if (socket.queue.empty()) return kWait;
+  if (is_unix ? socket.unix_end->queue.empty() : socket.queue.empty()) return kWait;
   if (const int error = accept_fault(socket); error != 0) return error;
-  SimSocket* accepted = world_.descriptors.open(most, socket.family, core_.next_serial(), socket.options);
-  net_.accept(socket, *accepted);
+  SimSocket* accepted = world_.descriptors.open(most, socket.family, socket.type, core_.next_serial(), socket.options);
+  if (is_unix) {
+    world_.unix_sockets.accept(socket, *accepted);
+  } else {
+    net_.accept(socket, *accepted);
+  }
   auto& peak = core_.counters().descriptors_peak;
   peak = std::max<std::uint64_t>(peak, world_.descriptors.count());
-  core_.note(SimNote::accepted, accepted->fd, accepted->end->connection->client.port);
+  core_.note(SimNote::accepted, accepted->fd, is_unix ? 0 : accepted->end->connection->client.port);
   return accepted->fd;
 }
 
@@ -167,7 +259,7 @@ int SimAttempts::accept_fault(SimSocket& socket) {
     ++core_.counters().accept_failures;
     return -EMFILE;
   }
-  if (!core_.strikes(faults.accept_abort)) return 0;
+  if (socket.unix_end != nullptr || !core_.strikes(faults.accept_abort)) return 0;
   ++core_.counters().accept_failures;
   net_.abort_first(socket);
   return -ECONNABORTED;

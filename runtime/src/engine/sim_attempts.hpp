@@ -17,7 +17,7 @@ namespace bight::detail {
 /// Tries operations: what the system calls of their names would do to a non-blocking socket.
 class SimAttempts {
  public:
-  static constexpr int kWait = INT_MIN;  // an attempt's outcome: not yet
+  static constexpr int kWait = kSimWait;
 
   SimAttempts(SimWorld& world, BufferPool& buffers) noexcept
       : world_(world), core_(world.core), net_(world.net), buffers_(buffers) {}
@@ -26,6 +26,11 @@ class SimAttempts {
   [[nodiscard]] int attempt(SimSocket& socket, Op& op);
 
  private:
+  [[nodiscard]] int attempt_messages(SimSocket& socket, Op& op);
+  [[nodiscard]] int receive_message(SimSocket& socket, ::msghdr& message, int flags);
+  [[nodiscard]] int send_message(SimSocket& socket, const ::msghdr& message);
+  [[nodiscard]] int transfer_many(SimSocket& socket, const Op& op);
+  [[nodiscard]] int lend_message(SimSocket& socket, Op& op);
   [[nodiscard]] int attempt_pipe(SimSocket& socket, Op& op);
   [[nodiscard]] int read_pipe(SimPipe& pipe, std::span<std::byte> buffer);
   [[nodiscard]] int write_pipe(SimPipe& pipe, std::span<const std::byte> data);

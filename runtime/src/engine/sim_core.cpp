@@ -16,12 +16,46 @@ namespace {
 
 constexpr TimePoint kStart{std::chrono::seconds(1)};  // not the epoch: zero should look wrong
 
-constexpr std::array<std::string_view, 29> kNames{
-    "socket",         "bind",    "listen",       "shutdown",    "close",    "accepted", "pipe",     "recv",
-    "recv_lent",      "send",    "send_message", "accept",      "connect",  "poll_in",  "poll_out", "syn",
-    "syn_ack",        "open",    "data",         "acknowledge", "fin",      "reset",    "syn_lost", "refused",
-    "reset_injected", "stalled", "delayed",      "cancelled",   "exhausted"};
-static_assert(kNames.size() == static_cast<std::size_t>(SimNote::exhausted) + 1);
+constexpr std::array<std::string_view, 39> kNames{"socket",
+                                                  "bind",
+                                                  "listen",
+                                                  "shutdown",
+                                                  "close",
+                                                  "accepted",
+                                                  "pipe",
+                                                  "recv",
+                                                  "recv_lent",
+                                                  "send",
+                                                  "send_message",
+                                                  "accept",
+                                                  "connect",
+                                                  "poll_in",
+                                                  "poll_out",
+                                                  "syn",
+                                                  "syn_ack",
+                                                  "open",
+                                                  "data",
+                                                  "acknowledge",
+                                                  "fin",
+                                                  "reset",
+                                                  "syn_lost",
+                                                  "refused",
+                                                  "reset_injected",
+                                                  "stalled",
+                                                  "delayed",
+                                                  "cancelled",
+                                                  "exhausted",
+                                                  "recv_message",
+                                                  "recv_many",
+                                                  "send_many",
+                                                  "socket_pair",
+                                                  "datagram",
+                                                  "datagram_lost",
+                                                  "datagram_dropped",
+                                                  "datagram_doubled",
+                                                  "datagram_late",
+                                                  "unreachable"};
+static_assert(kNames.size() == static_cast<std::size_t>(SimNote::unreachable) + 1);
 
 /// For heaps, whose greatest element comes first.
 constexpr auto kLater = [](const SimEvent& a, const SimEvent& b) noexcept {

@@ -25,6 +25,7 @@ struct SimEvent {
     repeat_syn,  // of connection `number`
     retry,       // the operation on descriptor `number` in direction `side` has been delayed for long enough
     expire,      // the same, cancelled: it ends now
+    datagram,    // number `number` of those on their way arrives; or the news that nobody got it
     stir,        // descriptor `number` may have become ready in direction `side`
   };
 
@@ -72,6 +73,17 @@ enum class SimNote : std::uint8_t {
   delayed,
   cancelled,
   exhausted,
+  recv_message,
+  recv_many,
+  send_many,
+  socket_pair,
+  // Datagrams, with their bytes.
+  datagram,
+  datagram_lost,
+  datagram_dropped,
+  datagram_doubled,
+  datagram_late,
+  unreachable,
 };
 
 /// BIGHT_SIM_SEED, if it is set.

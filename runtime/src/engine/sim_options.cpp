@@ -65,8 +65,6 @@ int SimSocketOptions::get(int level, int name, void* value, ::socklen_t* length)
   int number = option != nullptr ? option->value.l_onoff : 0;
   if (socket_level && name == SO_SNDBUF) number = static_cast<int>(2 * send_buffer_);
   if (socket_level && name == SO_RCVBUF) number = static_cast<int>(2 * receive_buffer_);
-  if (socket_level && name == SO_TYPE) number = SOCK_STREAM;
-  if (socket_level && name == SO_PROTOCOL) number = IPPROTO_TCP;
   sim_give_option(number, value, length);
   return 0;
 }
@@ -80,6 +78,11 @@ const SimSocketOptions::Option* SimSocketOptions::find(int level, int name) cons
 bool SimSocketOptions::flag(int level, int name) const noexcept {
   const Option* option = find(level, name);
   return option != nullptr && option->value.l_onoff != 0;
+}
+
+int SimSocketOptions::number(int level, int name, int unless_set) const noexcept {
+  const Option* option = find(level, name);
+  return option != nullptr ? option->value.l_onoff : unless_set;
 }
 
 bool SimSocketOptions::v6only() const noexcept { return flag(IPPROTO_IPV6, IPV6_V6ONLY); }

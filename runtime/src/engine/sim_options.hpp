@@ -22,6 +22,8 @@ class SimSocketOptions {
   [[nodiscard]] bool reuse_address() const noexcept { return flag(SOL_SOCKET, SO_REUSEADDR); }
   [[nodiscard]] bool reuse_port() const noexcept { return flag(SOL_SOCKET, SO_REUSEPORT); }
   [[nodiscard]] bool v6only() const noexcept;
+  /// Whatever it was set to, as an int.
+  [[nodiscard]] int number(int level, int name, int unless_set) const noexcept;
   [[nodiscard]] bool resets_on_close() const noexcept;
   [[nodiscard]] std::size_t send_buffer() const noexcept { return send_buffer_; }
   [[nodiscard]] std::size_t receive_buffer() const noexcept { return receive_buffer_; }

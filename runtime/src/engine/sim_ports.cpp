@@ -56,18 +56,21 @@ void SimPorts::unbind(SimSocket& socket) noexcept {
   socket.bound = false;
 }
 
+/// 0: not at all.
+int SimPorts::fit(const SimSocket& socket, const SimAddress& destination) noexcept {
+  if (!covers(socket.local, socket.options.v6only(), destination)) return 0;
+  return socket.local.ip == destination.ip ? 3 : (socket.local.is_any_v6() ? 1 : 2);
+}
+
 SimSocket* SimPorts::listener_for(const SimAddress& destination) {
-  const auto port = bound_.find(destination.port);
-  if (port == bound_.end()) return nullptr;
   int best = 0;
   std::vector<SimSocket*> candidates;
-  for (SimSocket* each : port->second) {
-    if (!each->listening || !covers(each->local, each->options.v6only(), destination)) continue;
-    const int score = each->local.ip == destination.ip ? 3 : (each->local.is_any_v6() ? 1 : 2);
+  for_each_bound(destination, [&](SimSocket& each, int score) {
+    if (!each.listening) return;
     if (score > best) candidates.clear();
     best = std::max(best, score);
-    if (score == best) candidates.push_back(each);
-  }
+    if (score == best) candidates.push_back(&each);
+  });
   if (candidates.empty()) return nullptr;
   return candidates[candidates.size() == 1 ? 0 : core_.random().between(0, candidates.size() - 1)];
 }

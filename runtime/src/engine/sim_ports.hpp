@@ -38,6 +38,17 @@ class SimPorts {
   /// chance. Or null.
   [[nodiscard]] SimSocket* listener_for(const SimAddress& destination);
 
+  /// Calls `visit` with each socket that gets what is sent to this address, and how well it fits: the higher the
+  /// better.
+  template <class F>
+  void for_each_bound(const SimAddress& destination, F&& visit) const {
+    const auto port = bound_.find(destination.port);
+    if (port == bound_.end()) return;
+    for (SimSocket* each : port->second) {
+      if (const int score = fit(*each, destination); score > 0) visit(*each, score);
+    }
+  }
+
   /// A port to connect from, such that no connection with the same four numbers exists; 0 when there is none.
   [[nodiscard]] std::uint16_t port_towards(const SimAddress& local, const SimAddress& peer);
 
@@ -59,6 +70,7 @@ class SimPorts {
     SimSharing wait_sharing{true, true};
   };
 
+  [[nodiscard]] static int fit(const SimSocket& socket, const SimAddress& destination) noexcept;
   [[nodiscard]] bool conflicts(const SimSocket& socket, const SimAddress& wanted) const noexcept;
   [[nodiscard]] bool conflicts(const Use& use, SimSharing sharing) const noexcept;
   [[nodiscard]] bool unused(std::uint16_t port) const noexcept;

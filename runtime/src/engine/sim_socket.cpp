@@ -3,7 +3,8 @@
 
 namespace bight::detail {
 
-SimSocket* SimDescriptors::open(std::size_t most, int family, std::uint64_t serial, const SimSocketOptions& options) {
+SimSocket* SimDescriptors::open(std::size_t most, int family, int type, std::uint64_t serial,
+                                const SimSocketOptions& options) {
   if (open_ >= most) return nullptr;
   if (free_.empty()) {
     free_.push(kFirst + static_cast<int>(sockets_.size()));
@@ -11,7 +12,7 @@ SimSocket* SimDescriptors::open(std::size_t most, int family, std::uint64_t seri
   }
   const int fd = free_.top();
   auto& place = sockets_[static_cast<std::size_t>(fd - kFirst)];
-  place = std::make_unique<SimSocket>(fd, serial, family, options);
+  place = std::make_unique<SimSocket>(fd, serial, family, type, options);
   free_.pop();
   ++open_;
   return place.get();

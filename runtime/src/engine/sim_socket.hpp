@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <sys/socket.h>
+
+#include <climits>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -18,6 +21,10 @@ namespace bight::detail {
 
 struct Op;
 struct SimEnd;
+struct SimUdpEnd;
+struct SimUnixEnd;
+
+inline constexpr int kSimWait = INT_MIN;  // an attempt's outcome: not yet
 
 /// The operation that waits on a socket in one direction.
 struct SimSlot {
@@ -28,13 +35,19 @@ struct SimSlot {
 
 /// What a descriptor of the simulated kernel stands for.
 struct SimSocket {
-  SimSocket(int number, std::uint64_t nth, int address_family, const SimSocketOptions& with) noexcept
-      : fd(number), family(address_family), serial(nth), options(with), local(SimAddress::any(address_family)) {}
+  SimSocket(int number, std::uint64_t nth, int address_family, int socket_type, const SimSocketOptions& with) noexcept
+      : fd(number),
+        family(address_family),
+        type(socket_type),
+        serial(nth),
+        options(with),
+        local(SimAddress::any(address_family)) {}
 
   [[nodiscard]] SimSlot& slot(SimDirection direction) noexcept { return slots[static_cast<std::size_t>(direction)]; }
 
   const int fd;
   const int family;
+  const int type;  // SOCK_STREAM …
   const std::uint64_t serial;
   SimSocketOptions options;
   SimSlot slots[2];
@@ -53,6 +66,10 @@ struct SimSocket {
   // Connecting, connected, or having been.
   SimEnd* end = nullptr;
   bool connect_reported = false;  // somebody has been told that it is connected
+
+  // What a datagram socket has, what a Unix socket has; of TCP's, only the bound address is used beside the former.
+  std::shared_ptr<SimUdpEnd> udp;
+  std::shared_ptr<SimUnixEnd> unix_end;
 
   // One end of a pipe, and not a socket at all.
   std::shared_ptr<SimPipe> pipe;
@@ -76,7 +93,7 @@ class SimDescriptors {
   static constexpr int kFirst = 1000;
 
   /// Null: there are `most` of them already.
-  SimSocket* open(std::size_t most, int family, std::uint64_t serial, const SimSocketOptions& options);
+  SimSocket* open(std::size_t most, int family, int type, std::uint64_t serial, const SimSocketOptions& options);
   void close(int fd) noexcept;
 
   [[nodiscard]] SimSocket* find(int fd) const noexcept {

@@ -18,6 +18,9 @@ Faults Faults::chaotic() noexcept {
   faults.reset = 0.005;
   faults.split = 0.2;
   faults.stall = 0.005;
+  faults.datagram_loss = 0.1;
+  faults.datagram_duplicate = 0.05;
+  faults.datagram_reorder = 0.2;
   faults.accept_abort = 0.05;
   faults.accept_exhausted = 0.05;
   return faults;

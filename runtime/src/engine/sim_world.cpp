@@ -9,6 +9,8 @@ namespace {
 std::string describe(const SimSocket& socket) {
   std::string text = "descriptor " + std::to_string(socket.fd) + ": ";
   if (socket.pipe != nullptr) return text + (socket.pipe->reader == &socket ? "reads a pipe" : "writes a pipe");
+  if (socket.unix_end != nullptr) return text + socket.unix_end->describe();
+  if (socket.udp != nullptr) return text + "a datagram socket at " + socket.local.to_string();
   if (socket.listening) return text + "listens on " + socket.local.to_string();
   if (socket.end == nullptr) return text + (socket.bound ? "bound to " + socket.local.to_string() : "a new socket");
   const SimConnection& connection = *socket.end->connection;
@@ -20,17 +22,23 @@ std::string describe(const SimSocket& socket) {
 }  // namespace
 
 SimWorld::SimWorld(const testing::SimOptions& options)
-    : core(options), net(core, descriptors), calls(core, descriptors, net) {}
+    : core(options),
+      net(core, descriptors),
+      udp(core, descriptors),
+      unix_sockets(core, descriptors),
+      calls(core, descriptors, net, udp, unix_sockets) {}
 
 void SimWorld::attach(SimOperations& operations) noexcept {
   BIGHT_CHECK(operations_ == nullptr, "a loop runs in this simulated world already: one at a time");
   operations_ = &operations;
   net.set_waker(&operations);
+  udp.set_waker(&operations);
 }
 
 void SimWorld::detach() noexcept {
   operations_ = nullptr;
   net.set_waker(nullptr);
+  udp.set_waker(nullptr);
 }
 
 bool SimWorld::step(TimePoint until) noexcept {
@@ -39,6 +47,7 @@ bool SimWorld::step(TimePoint until) noexcept {
   switch (event.kind) {
     case SimEvent::Kind::arrive: net.arrive(event.number, event.serial, event.side); break;
     case SimEvent::Kind::repeat_syn: net.repeat_syn(event.number, event.serial); break;
+    case SimEvent::Kind::datagram: udp.arrive(event.number, event.serial); break;
     case SimEvent::Kind::retry:
     case SimEvent::Kind::expire:
       if (operations_ != nullptr) operations_->on_time(event);

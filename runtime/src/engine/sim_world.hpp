@@ -9,6 +9,8 @@
 #include "engine/sim_core.hpp"
 #include "engine/sim_net.hpp"
 #include "engine/sim_socket.hpp"
+#include "engine/sim_udp.hpp"
+#include "engine/sim_unix.hpp"
 
 namespace bight::detail {
 
@@ -37,6 +39,8 @@ class SimWorld {
   SimCore core;
   SimDescriptors descriptors;
   SimNet net;
+  SimUdp udp;
+  SimUnix unix_sockets;
   SimCalls calls;
 
  private:

@@ -3,9 +3,12 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <climits>
 
 namespace bight::detail {
 namespace {
@@ -21,6 +24,23 @@ int is_ready(int fd, short events) noexcept {
   return count > 0 ? 0 : -EAGAIN;
 }
 
+int transfer_messages(const Op& op) noexcept {
+  auto* many = static_cast<::mmsghdr*>(op.data);
+  const auto count = static_cast<unsigned>(std::min<std::size_t>(op.size, INT_MAX));
+  ssize_t result = 0;
+  do {
+    switch (op.kind) {
+      case OpKind::recv_message:
+        result = ::recvmsg(op.fd, static_cast<::msghdr*>(op.data),
+                           static_cast<int>(op.size) | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        break;
+      case OpKind::recv_many: result = ::recvmmsg(op.fd, many, count, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, nullptr); break;
+      default: result = ::sendmmsg(op.fd, many, count, MSG_DONTWAIT | MSG_NOSIGNAL); break;
+    }
+  } while (result < 0 && errno == EINTR);
+  return result >= 0 ? static_cast<int>(std::min<ssize_t>(result, INT_MAX)) : -errno;
+}
+
 int SystemSockets::poll(int fd, short events) noexcept { return is_ready(fd, events); }
 
 int SystemSockets::socket(int domain, int type, int protocol) noexcept {
@@ -28,6 +48,10 @@ int SystemSockets::socket(int domain, int type, int protocol) noexcept {
 }
 
 int SystemSockets::pipe(int (&ends)[2]) noexcept { return outcome(::pipe2(ends, O_CLOEXEC | O_NONBLOCK)); }
+
+int SystemSockets::socket_pair(int domain, int type, int protocol, int (&ends)[2]) noexcept {
+  return outcome(::socketpair(domain, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol, ends));
+}
 
 int SystemSockets::adopt(int fd) noexcept {
   const int flags = ::fcntl(fd, F_GETFL);
@@ -37,6 +61,12 @@ int SystemSockets::adopt(int fd) noexcept {
 
 int SystemSockets::bind(int fd, const ::sockaddr* address, ::socklen_t length) noexcept {
   return outcome(::bind(fd, address, length));
+}
+
+int SystemSockets::remove_name(const char* path) noexcept {
+  struct ::stat found {};
+  if (::lstat(path, &found) != 0) return -errno;
+  return S_ISSOCK(found.st_mode) ? outcome(::unlink(path)) : -ENOTSOCK;
 }
 
 int SystemSockets::listen(int fd, int backlog) noexcept { return outcome(::listen(fd, backlog)); }

@@ -10,8 +10,10 @@ class SystemSockets final : public SocketCalls {
  public:
   int socket(int domain, int type, int protocol) noexcept override;
   int pipe(int (&ends)[2]) noexcept override;
+  int socket_pair(int domain, int type, int protocol, int (&ends)[2]) noexcept override;
   int adopt(int fd) noexcept override;
   int bind(int fd, const ::sockaddr* address, ::socklen_t length) noexcept override;
+  int remove_name(const char* path) noexcept override;
   int listen(int fd, int backlog) noexcept override;
   int shutdown(int fd, int how) noexcept override;
   int close(int fd) noexcept override;
@@ -21,6 +23,9 @@ class SystemSockets final : public SocketCalls {
   int peer_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept override;
   int poll(int fd, short events) noexcept override;
 };
+
+/// recvmsg(2), recvmmsg(2) or sendmmsg(2), as the operation says, without waiting. The call's result, or -errno.
+[[nodiscard]] int transfer_messages(const Op& op) noexcept;
 
 /// As SocketCalls::poll.
 [[nodiscard]] int is_ready(int fd, short events) noexcept;

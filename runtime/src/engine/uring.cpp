@@ -142,6 +142,11 @@ class UringEngine final : public Engine {
   std::uint64_t entries_ = 0;
 };
 
+/// Whether it is a plain system call, before which only readiness is waited for.
+constexpr bool transfers_now(OpKind kind) noexcept {
+  return kind == OpKind::read || kind == OpKind::write || kind == OpKind::recv_many || kind == OpKind::send_many;
+}
+
 std::string failure(const char* what, int error) {
   return std::string(what) + ": " + std::generic_category().message(error);
 }
@@ -200,11 +205,12 @@ bool UringEngine::start(Op& op) noexcept {
   FdState& state = descriptors_[op.fd];
   if (ReceiveFeed* feed = feed_for(op, state)) return start_fed(*feed, op);
   if (op.kind == OpKind::accept && accept_now(op)) return true;
-  if ((op.kind == OpKind::read || op.kind == OpKind::write) && transfer_now(op, state)) return true;
+  if (transfers_now(op.kind) && transfer_now(op, state)) return true;
   if (op.kind == OpKind::recv_lent && !receive_ring_.available() && !lend_small(op)) return true;
   op.state = Op::State::started;
   ++waiting_;
-  const bool writes = op.kind == OpKind::send || op.kind == OpKind::send_message || op.kind == OpKind::write;
+  const bool writes = op.kind == OpKind::send || op.kind == OpKind::send_message || op.kind == OpKind::write ||
+                      op.kind == OpKind::send_many;
   if (op.kind == OpKind::poll_out || (writes && (state.engine_flags & kFull) != 0)) {
     poll_for_room(op);
   } else {
@@ -245,15 +251,21 @@ bool UringEngine::accept_now(Op& op) noexcept {
 }
 
 /// The kernel's own operations on what is no socket would do: but they make a thread wait for what has O_NONBLOCK
-/// unset, end with EAGAIN where it is set, and raise SIGPIPE.
+/// unset, end with EAGAIN where it is set, and raise SIGPIPE. Many messages at once it has no operation for.
 bool UringEngine::transfer_now(Op& op, FdState& state) noexcept {
-  const bool reading = op.kind == OpKind::read;
+  const bool reading = op.kind == OpKind::read || op.kind == OpKind::recv_many;
   const std::uint8_t in_vain = reading ? kDrained : kFull;
   if ((state.engine_flags & in_vain) != 0) return false;
-  ssize_t count = 0;
-  do count = reading ? ::read(op.fd, op.data, op.size) : quiet_write(op.fd, op.data, op.size);
-  while (count < 0 && errno == EINTR);
-  op.result = count >= 0 ? static_cast<std::int32_t>(count) : -errno;
+  if (op.kind == OpKind::recv_many || op.kind == OpKind::send_many) {
+    op.result = transfer_messages(op);
+    // Fewer than there was room for: the kernel has looked for another one in vain.
+    if (reading && op.result > 0 && static_cast<std::size_t>(op.result) < op.size) state.engine_flags |= kDrained;
+  } else {
+    ssize_t count = 0;
+    do count = reading ? ::read(op.fd, op.data, op.size) : quiet_write(op.fd, op.data, op.size);
+    while (count < 0 && errno == EINTR);
+    op.result = count >= 0 ? static_cast<std::int32_t>(count) : -errno;
+  }
   if (op.result != -EAGAIN) return true;
   state.engine_flags |= in_vain;
   return false;
@@ -283,10 +295,16 @@ void UringEngine::submit(Op& op) noexcept {
       io_uring_prep_connect(sqe, op.fd, static_cast<const ::sockaddr*>(op.data), static_cast<::socklen_t>(op.size));
       break;
     case OpKind::poll_in: io_uring_prep_poll_add(sqe, op.fd, POLLIN); break;
+    case OpKind::recv_message:
+      io_uring_prep_recvmsg(sqe, op.fd, static_cast<::msghdr*>(op.data),
+                            static_cast<unsigned>(op.size) | MSG_CMSG_CLOEXEC);
+      break;
     case OpKind::read:
+    case OpKind::recv_many:
       io_uring_prep_poll_add(sqe, op.fd, POLLIN);
       op.phase = kAwait;
       break;
+    case OpKind::send_many:
     case OpKind::write:
     case OpKind::poll_out: break;  // see start()
     case OpKind::file: break;      // see start_file()
@@ -522,6 +540,7 @@ void UringEngine::forget(int fd) noexcept {
 /// The feed that a read has to go through, or null.
 ReceiveFeed* UringEngine::feed_for(const Op& op, FdState& state) noexcept {
   if (op.kind != OpKind::recv_lent && op.kind != OpKind::recv && op.kind != OpKind::poll_in) return nullptr;
+  if (state.untaken) return nullptr;
   auto* feed = static_cast<ReceiveFeed*>(state.engine_data);
   if (feed == nullptr && op.kind == OpKind::recv_lent && (state.engine_flags & kBulk) == 0 &&
       receive_ring_.available()) {
