@@ -11,6 +11,7 @@
 #include <bight/check.hpp>
 #include <bight/chunk.hpp>
 #include <bight/codec.hpp>
+#include <bight/command.hpp>
 #include <bight/condition.hpp>
 #include <bight/connection.hpp>
 #include <bight/copy.hpp>
@@ -20,6 +21,7 @@
 #include <bight/directory.hpp>
 #include <bight/error.hpp>
 #include <bight/event.hpp>
+#include <bight/exit_status.hpp>
 #include <bight/fd.hpp>
 #include <bight/fd_watch.hpp>
 #include <bight/fiber.hpp>
@@ -56,6 +58,7 @@
 #include <bight/stats.hpp>
 #include <bight/stop.hpp>
 #include <bight/stream.hpp>
+#include <bight/subprocess.hpp>
 #include <bight/temporary.hpp>
 #include <bight/this_shard.hpp>
 #include <bight/time.hpp>
