@@ -30,6 +30,8 @@ RATCHET = {}
 # A foreign header may be included only by files whose path begins with one of these.
 FOREIGN = [
     (re.compile(r"boost/context(/|\.hpp$)"), "Boost.Context", ["runtime/src/context.cpp", "bench/micro/jump.hpp"]),
+    (re.compile(r"ares[\w]*\.h$"), "c-ares", ["net/src/dns_cares.cpp", "bench/dns/"]),
+    (re.compile(r"idn2\.h$"), "libidn2", ["net/src/dns/idna.cpp"]),
     (re.compile(r"liburing(\.h|/)"), "liburing", ["runtime/src/engine/", "bench/floors/", "bench/common/uring.hpp"]),
     (re.compile(r"(^|/)llhttp\.h$"), "llhttp", ["net/http/src/parser.cpp"]),
 ]

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "name.hpp"
+
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include <bight/net/dns.hpp>
+
+namespace bight::net::detail {
+namespace {
+
+constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
+
+bool may_be_in(char c, NameKind kind) noexcept {
+  if (kind == NameKind::any) return c >= ' ' && c <= '~' && c != '\\';
+  return (c >= 'a' && c <= 'z') || is_digit(c) || c == '-' || c == '_';
+}
+
+/// inet_aton(3) takes "127.1", "0x7f000001" and the like for addresses, as browsers do. To look them up would be to let
+/// whoever serves such a name decide; to take them for addresses would fool who looks for dots and digits. They are
+/// recognised by their last label.
+bool ends_in_number(std::string_view name) noexcept {
+  const std::string_view last = name.substr(name.rfind('.') + 1);
+  if (std::all_of(last.begin(), last.end(), is_digit)) return true;
+  return last.starts_with("0x") &&
+         std::all_of(last.begin() + 2, last.end(), [](char c) { return is_digit(c) || (c >= 'a' && c <= 'f'); });
+}
+
+bool labels_fit(std::string_view name) noexcept {
+  while (true) {
+    const std::size_t dot = name.find('.');
+    const std::string_view label = name.substr(0, dot);
+    if (label.empty() || label.size() > kLabelMax) return false;
+    if (dot == std::string_view::npos) return true;
+    name.remove_prefix(dot + 1);
+  }
+}
+
+}  // namespace
+
+char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+std::string lower(std::string_view text) {
+  std::string result(text);
+  for (char& c : result) c = lower(c);
+  return result;
+}
+
+std::size_t count_dots(std::string_view text) noexcept {
+  return static_cast<std::size_t>(std::count(text.begin(), text.end(), '.'));
+}
+
+bool is_within(std::string_view name, std::string_view domain) noexcept {
+  if (!name.ends_with(domain)) return false;
+  return name.size() == domain.size() || name[name.size() - domain.size() - 1] == '.';
+}
+
+DnsName parse_name(std::string_view text, NameKind kind, std::error_code& error) {
+  error = DnsError::invalid_name;
+  DnsName name;
+  if (text.size() > 4 * kNameMax) return name;  // no encoding of that many bytes is short enough
+  name.full = text.ends_with('.');
+  if (name.full) text.remove_suffix(1);
+  const bool ascii = std::all_of(text.begin(), text.end(), [](char c) { return (c & 0x80) == 0; });
+  std::error_code idna;
+  name.text = lower(ascii ? std::string(text) : to_ascii(text, idna));
+  if (idna) {
+    error = idna;
+    return name;
+  }
+  if (name.text.empty() || name.text.size() > kNameMax || !labels_fit(name.text)) return name;
+  if (kind == NameKind::host && ends_in_number(name.text)) return name;
+  const bool clean =
+      std::all_of(name.text.begin(), name.text.end(), [kind](char c) { return c == '.' || may_be_in(c, kind); });
+  if (clean) error.clear();
+  return name;
+}
+
+std::string reverse_name(const Address& address) {
+  std::string name;
+  const auto append = [&name](unsigned value, unsigned base) {
+    constexpr std::string_view kDigits = "0123456789abcdef";
+    name += base == 16 ? std::string(1, kDigits[value]) : std::to_string(value);
+    name += '.';
+  };
+  if (address.is_v4()) {
+    ::sockaddr_in native;
+    std::memcpy(&native, address.native(), sizeof native);
+    unsigned char bytes[4];
+    std::memcpy(bytes, &native.sin_addr, sizeof bytes);
+    for (int i = 3; i >= 0; --i) append(bytes[i], 10);
+    return name + "in-addr.arpa";
+  }
+  ::sockaddr_in6 native;
+  std::memcpy(&native, address.native(), sizeof native);
+  for (int i = 15; i >= 0; --i) {
+    append(native.sin6_addr.s6_addr[i] & 0xFU, 16);
+    append(native.sin6_addr.s6_addr[i] >> 4U, 16);
+  }
+  return name + "ip6.arpa";
+}
+
+std::string printable(std::string_view text) {
+  constexpr std::size_t kShown = 100;
+  std::string shown;
+  for (const char c : text.substr(0, kShown)) shown += c >= ' ' && c != '\x7f' ? c : (c & 0x80) != 0 ? c : '?';
+  return text.size() > kShown ? shown + "..." : shown;
+}
+
+}  // namespace bight::net::detail

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "transport.hpp"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <deque>
+#include <iterator>
+#include <utility>
+
+#include <bight/chunk.hpp>
+#include <bight/error.hpp>
+
+namespace bight::net::detail {
+namespace {
+
+constexpr std::size_t kInARow = 8;
+constexpr unsigned kBudget = 64;  // packets read in a row before other fibers get their turn
+
+PacketView view_of(std::span<const std::byte> bytes) noexcept {
+  return {reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()};
+}
+
+std::span<const std::byte> bytes_of(const Packet& packet) noexcept { return std::as_bytes(std::span(packet)); }
+
+Duration left_until(TimePoint when) noexcept { return std::max(Duration(1), when - now()); }  // zero would be no limit
+
+std::error_code cancelled() noexcept { return std::make_error_code(std::errc::operation_canceled); }
+std::error_code timed_out() noexcept { return std::make_error_code(std::errc::timed_out); }
+
+}  // namespace
+
+/// What is sent from one UDP socket.
+struct Transport::Port {
+  std::size_t server = 0;
+  Socket socket;
+  bool open = false;      // and connected
+  bool flushing = false;  // a fiber sends what is queued
+  std::size_t uses = 0;
+  std::deque<Exchange> pending;      // in the order of their deadlines, for all have the same limit
+  std::deque<std::uint16_t> queued;  // ids of those yet to be sent
+  Fiber<> fiber;
+
+  [[nodiscard]] Exchange* find(std::uint16_t id) noexcept {
+    for (Exchange& each : pending) {
+      if (id_of(each.query) == id) return &each;
+    }
+    return nullptr;
+  }
+  Exchange remove(const Exchange& exchange) {
+    const auto at =
+        std::find_if(pending.begin(), pending.end(), [&](const Exchange& each) { return &each == &exchange; });
+    Exchange removed = std::move(*at);
+    pending.erase(at);
+    return removed;
+  }
+};
+
+/// What is asked over one TCP connection.
+struct Transport::Call {
+  Exchange exchange;
+  Fiber<> fiber;
+  bool over = false;
+};
+
+Transport::Transport(std::vector<Address> servers, const TransportLimits& limits, TransportClient& client)
+    : servers_(std::move(servers)),
+      limits_(limits),
+      client_(&client),
+      tcp_permits_(static_cast<std::ptrdiff_t>(limits.tcp_max)) {}
+
+Transport::~Transport() = default;
+
+void Transport::start(Exchange exchange) {
+  exchange.deadline = bight::detail::saturating_add(now(), limits_.timeout);
+  exchange.tcp ? start_tcp(std::move(exchange)) : start_udp(std::move(exchange));
+}
+
+void Transport::end(const Exchange& exchange, PacketView reply, std::error_code error) noexcept {
+  if (error == std::errc::timed_out) ++stats_.timeouts;
+  if (client_ != nullptr) client_->exchange_ended(exchange, reply, error);
+}
+
+void Transport::abandon(std::uint16_t id) noexcept {
+  for (const auto& port : ports_) {
+    Exchange* exchange = port->find(id);
+    if (exchange == nullptr) continue;
+    const Exchange removed = port->remove(*exchange);
+    if (port->pending.empty()) port->fiber.cancel();
+    end(removed, {}, cancelled());
+    return;
+  }
+  for (const auto& call : calls_) {
+    if (call->over || id_of(call->exchange.query) != id) continue;
+    call->over = true;
+    call->fiber.cancel();
+    end(call->exchange, {}, cancelled());
+    return;
+  }
+}
+
+void Transport::shut_down() noexcept {
+  client_ = nullptr;
+  for (const auto& port : ports_) port->fiber.cancel();
+  for (const auto& call : calls_) call->fiber.cancel();
+}
+
+// --- UDP -------------------------------------------------------------------------------------------------------------
+
+void Transport::start_udp(Exchange exchange) {
+  ++stats_.queries;
+  std::shared_ptr<Port> port = ports_.size() < limits_.ports_max ? nullptr : shared_port(exchange.server);
+  const bool fresh = port == nullptr;
+  if (fresh) {
+    port = std::make_shared<Port>();
+    port->server = exchange.server;
+  }
+  const std::uint16_t id = id_of(exchange.query);
+  port->pending.push_back(std::move(exchange));
+  port->queued.push_back(id);
+  ++port->uses;
+  try {
+    if (!fresh) return flush(port);
+    ports_.push_back(port);
+    port->fiber =
+        spawn({.name = "dns port", .daemon = true}, [self = shared_from_this(), port] { self->run_port(port); });
+  } catch (...) {
+    port->pending.pop_back();
+    port->queued.pop_back();
+    if (fresh) ports_.remove(port);
+    throw;
+  }
+}
+
+/// One of those that go on for a while, each for a few queries in a row, which go out together; null: there is none.
+std::shared_ptr<Transport::Port> Transport::shared_port(std::size_t server) noexcept {
+  for (std::size_t tried = 0; tried < ports_.size(); ++tried) {
+    std::shared_ptr<Port> port = ports_.front();
+    const bool fits = port->server == server && port->uses < limits_.port_queries && !port->pending.empty();
+    if (!fits || ++shared_in_a_row_ >= kInARow) {
+      ports_.splice(ports_.end(), ports_, ports_.begin());
+      shared_in_a_row_ = 0;
+    }
+    if (fits) return port;
+  }
+  return nullptr;
+}
+
+void Transport::run_port(const std::shared_ptr<Port>& port) {
+  std::error_code error;
+  try {
+    error = serve_port(port);
+  } catch (const Cancelled&) {
+    error = cancelled();
+  } catch (...) {
+    error = std::make_error_code(std::errc::not_enough_memory);
+  }
+  port->open = false;
+  port->socket.close();
+  ports_.remove(port);
+  while (!port->pending.empty()) end(port->remove(port->pending.front()), {}, error ? error : cancelled());
+}
+
+/// Returns when no answer is due any more, or with an error of the socket.
+std::error_code Transport::serve_port(const std::shared_ptr<Port>& port) {
+  const Address& server = servers_[port->server];
+  std::error_code error;
+  port->socket = Socket::open(server.family(), SOCK_DGRAM, IPPROTO_UDP, error);
+  if (!error) port->socket.connect(server.native(), server.native_size(), error);
+  if (error) return error;
+  port->open = true;
+  send_queued(*port);
+  for (unsigned count = 1; !port->pending.empty(); ++count) {
+    port->socket.set_read_timeout(left_until(port->pending.front().deadline));
+    const Chunk chunk = port->socket.read(error);
+    if (!error) {
+      take(port, view_of(chunk));
+    } else if (error != std::errc::timed_out) {
+      return error;
+    }
+    expire(*port);
+    if (count % kBudget == 0 && !port->pending.empty()) yield();
+  }
+  return {};
+}
+
+/// Sends what is queued, one after the other; what can not be sent ends with the error.
+void Transport::send_queued(Port& port) {
+  port.flushing = true;
+  while (port.open && !port.queued.empty()) {
+    Exchange* exchange = port.find(port.queued.front());
+    port.queued.pop_front();
+    if (exchange == nullptr) continue;  // over already
+    const std::uint16_t id = id_of(exchange->query);
+    const Packet query = exchange->query;  // it may end meanwhile
+    std::error_code error;
+    port.socket.write(bytes_of(query), error);
+    if (!error || error == std::errc::operation_canceled) continue;
+    exchange = port.find(id);
+    if (exchange != nullptr) end(port.remove(*exchange), {}, error);
+  }
+  port.flushing = false;
+}
+
+/// A fiber of its own sends, since the port's own reads.
+void Transport::flush(const std::shared_ptr<Port>& port) {
+  if (!port->open || port->flushing) return;  // whoever is at it will come to it
+  spawn({.name = "dns send", .daemon = true}, [self = shared_from_this(), port] { self->send_queued(*port); }).detach();
+  port->flushing = true;
+}
+
+void Transport::take(const std::shared_ptr<Port>& port, PacketView packet) {
+  Exchange* exchange = packet.size() < kHeaderSize ? nullptr : port->find(id_of(packet));
+  if (exchange == nullptr || !is_reply_to(packet, exchange->query)) {
+    ++stats_.rejected;
+    return;
+  }
+  if (rcode_of(packet) == static_cast<unsigned>(Rcode::format_error) && !exchange->opt_dropped) {
+    Packet bare = without_opt(exchange->query);
+    if (!bare.empty()) {
+      exchange->query = std::move(bare);
+      exchange->opt_dropped = true;
+      ++stats_.queries;
+      port->queued.push_back(id_of(packet));
+      flush(port);
+      return;
+    }
+  }
+  end(port->remove(*exchange), packet, {});
+}
+
+void Transport::expire(Port& port) {
+  const TimePoint time = now();
+  while (!port.pending.empty() && port.pending.front().deadline <= time) {
+    end(port.remove(port.pending.front()), {}, timed_out());
+  }
+}
+
+// --- TCP -------------------------------------------------------------------------------------------------------------
+
+void Transport::start_tcp(Exchange exchange) {
+  ++stats_.queries;
+  ++stats_.tcp_queries;
+  auto call = std::make_shared<Call>();
+  call->exchange = std::move(exchange);
+  calls_.push_back(call);
+  try {
+    call->fiber =
+        spawn({.name = "dns call", .daemon = true}, [self = shared_from_this(), call] { self->run_call(call); });
+  } catch (...) {
+    calls_.pop_back();
+    throw;
+  }
+}
+
+void Transport::run_call(const std::shared_ptr<Call>& call) {
+  std::error_code error;
+  Packet reply;
+  try {
+    if (tcp_permits_.try_acquire_until(call->exchange.deadline)) {
+      struct Permit {
+        Semaphore& permits;
+        ~Permit() { permits.release(); }
+      } permit{tcp_permits_};
+      reply = converse(*call, error);
+    } else {
+      error = timed_out();
+    }
+  } catch (const Cancelled&) {
+    error = cancelled();
+  }
+  calls_.remove(call);
+  if (!std::exchange(call->over, true)) end(call->exchange, reply, error);
+}
+
+/// All within the exchange's limit, however the server deals out its bytes.
+Packet Transport::converse(Call& call, std::error_code& error) {
+  const Address& server = servers_[call.exchange.server];
+  const Packet& query = call.exchange.query;
+  Socket socket = Socket::open(server.family(), SOCK_STREAM, IPPROTO_TCP, error);
+  if (error) return {};
+  socket.set_option(IPPROTO_TCP, TCP_NODELAY, 1, error);
+  socket.set_write_timeout(left_until(call.exchange.deadline));
+  socket.connect(server.native(), server.native_size(), error);
+  if (error) return {};
+  Packet framed{static_cast<unsigned char>(query.size() >> 8U), static_cast<unsigned char>(query.size())};
+  framed.insert(framed.end(), query.begin(), query.end());
+  socket.set_write_timeout(left_until(call.exchange.deadline));
+  socket.write_all(bytes_of(framed), error);
+  if (error) return {};
+
+  const auto read_whole = [&](std::span<std::byte> into) {
+    while (!into.empty()) {
+      if (now() >= call.exchange.deadline) error = timed_out();
+      if (error) return;
+      socket.set_read_timeout(left_until(call.exchange.deadline));
+      const std::size_t count = socket.read(into, error);
+      if (!error && count == 0) error = std::make_error_code(std::errc::connection_aborted);
+      if (error) return;
+      into = into.subspan(count);
+    }
+  };
+  std::array<unsigned char, 2> size{};
+  read_whole(std::as_writable_bytes(std::span(size)));
+  if (error) return {};
+  Packet reply(word_at(size, 0));
+  read_whole(std::as_writable_bytes(std::span(reply)));
+  if (error) return {};
+  if (!is_reply_to(reply, query)) {
+    ++stats_.rejected;
+    error = std::make_error_code(std::errc::bad_message);
+  }
+  return reply;
+}
+
+}  // namespace bight::net::detail
