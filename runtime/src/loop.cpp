@@ -234,9 +234,9 @@ TimePoint Loop::wait_limit() {
 
 bool Loop::dead() const noexcept {
   // In this order: a thread may post and then drop the last Remote.
-  return timers_.armed() == 0 && !engine_->may_finish() && !remote_->has_users() && !remote_->pending() &&
-         (stop_waiters_.empty() || !options_.stop_on_signals || virtual_time_) && !signals_.awaited() &&
-         !signals_.pending();
+  return timers_.armed() == 0 && spinners_ == nullptr && !engine_->may_finish() && !remote_->has_users() &&
+         !remote_->pending() && (stop_waiters_.empty() || !options_.stop_on_signals || virtual_time_) &&
+         !signals_.awaited() && !signals_.pending();
 }
 
 void Loop::report_deadlock() {
@@ -250,6 +250,10 @@ void Loop::report_deadlock() {
 void Loop::poll_engine(TimePoint until) noexcept {
   bool sleeps = until != TimePoint::min();
   bool timed = false;  // the sleep, for the judge
+  if (spinners_ != nullptr && wake_spinners(sleeps, until)) {
+    until = TimePoint::min();
+    sleeps = false;
+  }
   if (sleeps && remote_->expects_wakes() && !virtual_time_ && can_spin()) {
     timed = !spin_judge_.worth_it();
     if (!timed && spin_for_wake(until)) {
@@ -287,6 +291,55 @@ bool Loop::spin_for_wake(TimePoint until) noexcept {
   const bool came = spin_until(limit, [this] { return remote_->pending() || signals_.pending(); });
   came ? spin_judge_.hit(engine_->now() - start) : spin_judge_.miss();
   return came;
+}
+
+// --- Waits for other processes ---------------------------------------------------------------------------------------
+
+const ParkingKind SpinWait::kKind{
+    [](Parking& parking) noexcept { parking.fiber->loop->leave_spin(static_cast<SpinWait&>(parking)); },
+    [](const Parking&, std::string& text) { text += "another process"; }};
+
+void Loop::spin_for(SpinWait& wait) noexcept {
+  wait.next = std::exchange(spinners_, &wait);
+  park(wait);
+}
+
+void Loop::leave_spin(SpinWait& wait) noexcept {
+  SpinWait** at = &spinners_;
+  while (*at != &wait) at = &(*at)->next;
+  *at = wait.next;
+  make_ready(*wait.fiber);
+}
+
+bool Loop::any_spinner_over() const noexcept {
+  for (const SpinWait* each = spinners_; each != nullptr; each = each->next) {
+    if (each->over(*each)) return true;
+  }
+  return false;
+}
+
+/// Makes those ready whose wait is over; if there is none and the loop is about to sleep, all. Whether any was.
+bool Loop::wake_spinners(bool sleeps, TimePoint until) noexcept {
+  bool spun = false;
+  if (sleeps && !any_spinner_over() && !remote_->pending() && can_spin() && process_spins_.worth_it()) {
+    spun = true;
+    const TimePoint start = engine_->now();
+    const bool over = spin_until(std::min(until, start + SpinJudge::kBudget), [this] {
+      return any_spinner_over() || remote_->pending() || signals_.pending();
+    });
+    over ? process_spins_.hit(engine_->now() - start) : process_spins_.miss();
+  }
+  const bool all = sleeps && !any_spinner_over();
+  bool any = false;
+  for (SpinWait* each = spinners_; each != nullptr;) {
+    SpinWait& wait = *std::exchange(each, each->next);
+    wait.came = wait.over(wait);
+    wait.spun = spun;
+    if (!wait.came && !all) continue;
+    leave_spin(wait);
+    any = true;
+  }
+  return any;
 }
 
 void Loop::run_callbacks() noexcept {

@@ -68,6 +68,20 @@ class RunQueue {
   std::uint64_t popped_ = 0;
 };
 
+/// A fiber that waits for what another process does to memory they share. As long as it waits the loop looks at it
+/// between slices; rather than sleep it spins for a while, if that pays, and then has the fiber go and wait for a
+/// descriptor.
+struct SpinWait : Parking {
+  using Over = bool (*)(const SpinWait&) noexcept;
+  SpinWait(FiberControl& who, Over test) noexcept : Parking(who, kKind), over(test) {}
+
+  static const ParkingKind kKind;
+  Over over;
+  SpinWait* next = nullptr;
+  bool came = false;  // it is over; otherwise the loop is about to sleep,
+  bool spun = false;  // having tried
+};
+
 /// One loop: the scheduler of one thread and all it owns. The loop's own turns (timers, I/O, callbacks) run on the
 /// thread's stack; a fiber that waits switches straight to the next ready one, and to the loop only when there is none
 /// or the slice is used up.
@@ -112,6 +126,11 @@ class Loop : public LoopFace {
   [[nodiscard]] bool queue_passed(std::uint64_t mark) const noexcept { return ready_.popped() >= mark; }
   /// Switches away from the running fiber until somebody makes it ready. `parking` is what it waits in.
   void park(Parking& parking) noexcept;
+  /// Parks the running fiber in `wait`, see there. Interrupted: it has been cancelled.
+  void spin_for(SpinWait& wait) noexcept;
+  void leave_spin(SpinWait& wait) noexcept;
+  /// Whether to spin for other processes.
+  [[nodiscard]] SpinJudge& process_spins() noexcept { return process_spins_; }
   /// Goes to the end of the run queue.
   void pass() noexcept;
   /// Counts an operation that completed at once against the slice, so that a fiber whose data is always there lets
@@ -219,6 +238,8 @@ class Loop : public LoopFace {
   void cancel_all() noexcept;
   void poll_engine(TimePoint until) noexcept;
   [[nodiscard]] bool spin_for_wake(TimePoint until) noexcept;
+  [[nodiscard]] bool wake_spinners(bool sleeps, TimePoint until) noexcept;
+  [[nodiscard]] bool any_spinner_over() const noexcept;
 
   // What a switch touches, first.
   RunQueue ready_;
@@ -241,6 +262,8 @@ class Loop : public LoopFace {
   StackPool stacks_;
   std::shared_ptr<RemoteQueue> remote_;
   SpinJudge spin_judge_;
+  SpinJudge process_spins_;
+  SpinWait* spinners_ = nullptr;
   DoneCallbacks callbacks_;
   std::vector<Callback> posted_;        // empty but while they run
   const FiberControl* main_ = nullptr;  // until its end has been seen

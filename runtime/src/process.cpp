@@ -54,21 +54,30 @@ struct ChildStart {
   int status = 0;
 };
 
+int run_bare(ChildStart& start) {
+  unblock_signals();
+  return start.body.call(start.body.callable);
+}
+
+int run_in_loop(ChildStart& start) {
+  const int ended_by = run_loop(
+      start.options.run,
+      [](void* argument) {
+        unblock_signals();  // not before the loop has its handlers: a signal to stop may be pending already
+        auto& self = *static_cast<ChildStart*>(argument);
+        self.status = self.body.call(self.body.callable);
+      },
+      &start);
+  if (ended_by != 0) exit_child_by(ended_by - 128);
+  return start.status;
+}
+
 [[noreturn]] void run_child(void* argument) {
   auto& start = *static_cast<ChildStart*>(argument);
   daemon_child = start.options.daemon;
   int status = 1;
   try {
-    const int ended_by = run_loop(
-        start.options.run,
-        [](void* to_run) {
-          auto& self = *static_cast<ChildStart*>(to_run);
-          unblock_signals();  // not before the loop has its handlers: a signal to stop may be pending already
-          self.status = self.body.call(self.body.callable);
-        },
-        argument);
-    if (ended_by != 0) exit_child_by(ended_by - 128);
-    status = start.status;
+    status = start.body.bare ? run_bare(start) : run_in_loop(start);
   } catch (...) {
     log(LogLevel::error, "process '" + start.options.name + "' failed: " + describe_error(std::current_exception()));
   }

@@ -40,6 +40,7 @@
 #include <bight/once.hpp>
 #include <bight/pool.hpp>
 #include <bight/process.hpp>
+#include <bight/process_pool.hpp>
 #include <bight/queue.hpp>
 #include <bight/remote.hpp>
 #include <bight/report.hpp>

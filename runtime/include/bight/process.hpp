@@ -45,7 +45,10 @@ namespace detail {
 struct ProcessBody {
   int (*call)(void* callable);
   void* callable;
+  bool bare = false;  // without a loop
 };
+
+class PoolCore;
 
 template <class F>
 [[nodiscard]] ProcessBody process_body(F& f) noexcept {
@@ -195,6 +198,8 @@ class Process {
   explicit Process(std::unique_ptr<detail::ProcessState> state) noexcept;
   [[nodiscard]] detail::ProcessState& state() const noexcept;
   void finish() noexcept;
+
+  friend class detail::PoolCore;
 
   std::unique_ptr<detail::ProcessState> state_;
 };
