@@ -324,9 +324,8 @@ bool Loop::wake_spinners(bool sleeps, TimePoint until) noexcept {
   if (sleeps && !any_spinner_over() && !remote_->pending() && can_spin() && process_spins_.worth_it()) {
     spun = true;
     const TimePoint start = engine_->now();
-    const bool over = spin_until(std::min(until, start + SpinJudge::kBudget), [this] {
-      return any_spinner_over() || remote_->pending() || signals_.pending();
-    });
+    const bool over = spin_until(std::min(until, start + SpinJudge::kBudget),
+                                 [this] { return any_spinner_over() || remote_->pending() || signals_.pending(); });
     over ? process_spins_.hit(engine_->now() - start) : process_spins_.miss();
   }
   const bool all = sleeps && !any_spinner_over();
