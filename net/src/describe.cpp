@@ -3,6 +3,10 @@
 
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cstddef>
+#include <cstring>
 
 #include <bight/error.hpp>
 #include <bight/net/address.hpp>
@@ -11,7 +15,17 @@
 namespace bight::net::detail {
 namespace {
 
+/// "/run/x.sock", "@abstract", or words.
+std::string unix_text(const ::sockaddr_storage& address, ::socklen_t length) {
+  const auto* path = reinterpret_cast<const char*>(&address) + offsetof(::sockaddr_un, sun_path);
+  if (length <= offsetof(::sockaddr_un, sun_path)) return "an unnamed Unix socket";
+  const std::size_t room = length - offsetof(::sockaddr_un, sun_path);
+  if (*path == '\0') return '@' + std::string(path + 1, room - 1);
+  return {path, ::strnlen(path, room)};
+}
+
 std::string to_text(const ::sockaddr_storage& address, ::socklen_t length) {
+  if (address.ss_family == AF_UNIX) return unix_text(address, length);
   return Address::from_native(reinterpret_cast<const ::sockaddr*>(&address), length).to_string();
 }
 
@@ -26,6 +40,10 @@ std::string to_text(const ::sockaddr_storage& address, ::socklen_t length) {
   // does not. It fills what it is given whole or fails, so the shorter kind of address comes first.
   ::socklen_t length = sizeof(::sockaddr_in);
   if (::getsockopt(socket.fd(), SOL_SOCKET, SO_PEERNAME, &address, &length) != 0) return 0;
+  if (address.ss_family == AF_UNIX) {
+    length = sizeof address;
+    return ::getpeername(socket.fd(), reinterpret_cast<::sockaddr*>(&address), &length) == 0 ? length : 0;
+  }
   if (address.ss_family != AF_INET6) return length;
   length = sizeof(::sockaddr_in6);
   return ::getsockopt(socket.fd(), SOL_SOCKET, SO_PEERNAME, &address, &length) == 0 ? length : 0;

@@ -63,7 +63,9 @@ void add_packet_info(const SimSocket& socket, const SimDatagram& datagram, SimCo
   } else if (socket.options.number(IPPROTO_IP, IP_PKTINFO, 0) != 0) {
     ::in_pktinfo info{};
     std::memcpy(&info.ipi_addr, &datagram.to.ip[kV4], sizeof info.ipi_addr);
-    info.ipi_spec_dst = info.ipi_addr;
+    const bool to_many = is_multicast(datagram.to) || is_broadcast(datagram.to);
+    const SimAddress own = to_many ? sim_loopback(true) : datagram.to;
+    std::memcpy(&info.ipi_spec_dst, &own.ip[kV4], sizeof info.ipi_spec_dst);
     info.ipi_ifindex = kLoopbackInterface;
     control.add(IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
   }
@@ -114,7 +116,9 @@ int SimUdp::source_of(SimSocket& socket, const ::msghdr& message, SimAddress& fr
     if (const int error = ports_.bind(socket, SimAddress::any(socket.family)); error != 0) return -EAGAIN;
   }
   from = socket.local;
+  bool known = true;
   const bool sound = sim_for_each_control(message, [&](const ::cmsghdr& each) {
+    if (each.cmsg_level == IPPROTO_UDP) known = false;
     if (each.cmsg_level == IPPROTO_IP && each.cmsg_type == IP_PKTINFO) {
       ::in_pktinfo info;
       std::memcpy(&info, CMSG_DATA(&each), sizeof info);
@@ -125,7 +129,7 @@ int SimUdp::source_of(SimSocket& socket, const ::msghdr& message, SimAddress& fr
       if (!IN6_IS_ADDR_UNSPECIFIED(&info.ipi6_addr)) from = from_v6(info.ipi6_addr).with_port(from.port);
     }
   });
-  if (!sound) return -EINVAL;
+  if (!sound || !known) return -EINVAL;
   if (from.is_any()) from = source_towards(to).with_port(from.port);
   return 0;
 }
