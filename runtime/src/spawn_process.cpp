@@ -44,7 +44,6 @@ struct KernelAction {
 struct Child {
   const ProcessPlan* plan;
   long parent;
-  std::uint64_t mask;  // the parent's
   int error = 0;
   SpawnStage stage = SpawnStage::group;
 };
@@ -212,7 +211,7 @@ BIGHT_IN_CHILD int run_child(void* argument) noexcept {
   }
   well = well && went_well(child, SpawnStage::parent, tie_to_parent(child));
   if (well) {
-    const std::uint64_t mask = plan.default_signals ? 0 : child.mask;
+    const std::uint64_t mask = plan.default_signals ? 0 : plan.mask;
     call(SYS_rt_sigprocmask, SIG_SETMASK, &mask, nullptr, kSignalSetBytes);
     went_well(child, SpawnStage::exec, call(SYS_execve, plan.path, plan.arguments, plan.environment));
   }
@@ -231,17 +230,18 @@ void bury(int pidfd) noexcept {
 [[gnu::noinline]] SpawnOutcome spawn_process(const ProcessPlan& plan) noexcept {
   // The child needs a fraction of it. This thread, on whose stack it is, stands still meanwhile.
   alignas(16) std::byte stack[kChildStack];  // NOLINT: it is not to be cleared
-  Child child{&plan, ::getpid(), 0};
+  Child child{&plan, ::getpid()};
   SpawnOutcome outcome;
   int pidfd = -1;
   const int error = errno;
   // All of them, also the two that libc keeps to itself and its own functions would leave out.
   const std::uint64_t all = ~std::uint64_t{0};
-  ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &child.mask, kSignalSetBytes);
+  std::uint64_t before = 0;
+  ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, kSignalSetBytes);
   outcome.pid =
       ::clone(&run_child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &child, &pidfd);
   outcome.error = outcome.pid < 0 ? errno : child.error;
-  ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &child.mask, nullptr, kSignalSetBytes);
+  ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, kSignalSetBytes);
   outcome.stage = outcome.pid < 0 ? SpawnStage::clone : child.stage;
   outcome.pidfd = Fd(pidfd);
   if (outcome.pid > 0 && outcome.error != 0) bury(pidfd);

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstddef>
+#include <cstdint>
 
 #include <bight/fd.hpp>
 
@@ -36,7 +37,8 @@ struct ProcessPlan {
   std::size_t move_count = 0;
   Group group = Group::inherited;
   int terminal = kNoTerminal;   // this number of the child's becomes its controlling terminal
-  bool default_signals = true;  // else those that the parent ignores stay ignored, and its mask is kept
+  bool default_signals = true;  // else those that the parent ignores stay ignored,
+  std::uint64_t mask = 0;       // and these are blocked: bits as the kernel has them
   long umask = kUnchanged;
   const LimitChange* limits = nullptr;
   std::size_t limit_count = 0;
@@ -67,10 +69,10 @@ struct SpawnOutcome {
   SpawnStage stage = SpawnStage::clone;
 };
 
-/// Starts a process. The calling thread is suspended until the child executes its program (or could not), which takes
-/// as long as the kernel takes to load that: some 80 µs. Until then the child shares the parent's memory, so nothing is
-/// copied however big the parent is, and errors come back without a pipe. It runs no handler, and no code but that in
-/// spawn_process.cpp.
+/// Starts a process. The calling thread is suspended until the child executes its program (or could not): some 80 µs
+/// where a processor is free for it, and milliseconds where none is. Until then the child shares the parent's memory,
+/// so nothing is copied however big the parent is, and errors come back without a pipe. It runs no handler, and no code
+/// but that in spawn_process.cpp.
 [[nodiscard]] SpawnOutcome spawn_process(const ProcessPlan& plan) noexcept;
 
 }  // namespace bight::detail

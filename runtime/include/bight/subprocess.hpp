@@ -157,15 +157,15 @@ struct Communication {
 /// that is there for that as long as it takes. While fibers wait for it it must not be destroyed: aborts with a
 /// sentence. In a forked child the destructor does nothing.
 ///
-/// Starting takes the loop about 80 µs (the kernel has the thread wait until the program is loaded); only files that
-/// are to be opened are opened by a thread of OffloadPool::shared().
+/// Processes are started by threads of OffloadPool::shared(), for the kernel has the thread wait until the program is
+/// loaded: 80 µs when a processor is free, milliseconds when none is. With a death_signal, the loop's thread does it.
 ///
 /// In a simulated world there are no processes: std::errc::operation_not_supported.
 class Subprocess {
  public:
   /// Starts args[0] with these arguments. A name without a slash is looked for in the PATH that the child will have.
   /// Throws std::system_error, which names the program and what could not be done: "start /no/such: No such file or
-  /// directory", "start make: enter /no/dir: …"; and Cancelled, in a fiber that is cancelled while a file is opened.
+  /// directory", "start make: enter /no/dir: …"; and Cancelled, in a fiber that is cancelled before it is started.
   [[nodiscard]] static Subprocess start(const std::vector<std::string>& args, const SubprocessOptions& options = {});
   [[nodiscard]] static Subprocess start(const std::vector<std::string>& args, const SubprocessOptions& options,
                                         std::error_code& error);
