@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -207,12 +208,53 @@ def run_chat(program, engine):
     print("chat: well")
 
 
+SHELL_JOBS = """echo hello; echo there
+# no job
+exit 3
+sleep 1000 & sleep 1000
+cat
+kill -SEGV $$
+"""
+SHELL_SAYS = r"""
+ job  outcome +seconds  command
+   1  well +\d\.\d\d  echo hello; echo there
+      \| hello
+      \| there
+   2  exited with 3 +\d\.\d\d  exit 3
+   3  timed out, killed by SIGTERM +\d\.\d\d  sleep 1000 & sleep 1000
+   4  well +\d\.\d\d  cat
+   5  killed by SIGSEGV( \(core dumped\))? +\d\.\d\d  kill -SEGV \$\$
+"""
+
+
+def run_shell(program, engine):
+    """Jobs that succeed, fail, hang and crash; from a file and from standard input; and the end by a signal."""
+    env = dict(os.environ, BIGHT_ENGINE=engine)
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write(SHELL_JOBS)
+        file.flush()
+        for arguments, text in [([file.name], None), ([], SHELL_JOBS)]:
+            done = subprocess.run([program, "--jobs", "2", "--limit", "1.5", *arguments], env=env, input=text,
+                                  capture_output=True, text=True, timeout=PATIENCE, check=False)
+            check(re.fullmatch(SHELL_SAYS.lstrip("\n"), done.stdout), f"it said:\n{done.stdout}{done.stderr}")
+            check(done.returncode == 1 and done.stderr == "", f"{done.returncode}: {done.stderr}")
+    with subprocess.Popen([program, "--jobs", "1"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as busy:
+        busy.stdin.write(f"kill -TERM {busy.pid}; sleep 1000\necho never\n")
+        busy.stdin.close()
+        said = busy.stdout.read()
+        check(busy.wait(PATIENCE) == 1, f"exit status {busy.returncode}")
+    check(re.search(r"^   1  interrupted .*\n   2  not begun .*\nended by SIGTERM$", said, re.M), f"it said:\n{said}")
+    print("shell: well")
+
+
 def main():
     folder, engine = Path(sys.argv[1]), sys.argv[2]
     for name in sorted(EXACT.keys() | RULES.keys()):
         run_program(folder / name, engine)
     if engine != "sim":
         run_chat(folder / "chat", engine)
+        run_shell(folder / "shell", engine)
 
 
 if __name__ == "__main__":
