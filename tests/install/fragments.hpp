@@ -3,7 +3,9 @@
 
 // What the fragments in the documents take for granted: see check_documents() in install_test.py.
 
+#include <csignal>
 #include <cstddef>
+#include <cstdio>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -18,6 +20,7 @@
 #include <bight/barrier.hpp>
 #include <bight/call_on.hpp>
 #include <bight/channel.hpp>
+#include <bight/command.hpp>
 #include <bight/condition.hpp>
 #include <bight/deadline.hpp>
 #include <bight/event.hpp>
@@ -39,6 +42,8 @@
 #include <bight/select.hpp>
 #include <bight/semaphore.hpp>
 #include <bight/shared_mutex.hpp>
+#include <bight/signal.hpp>
+#include <bight/subprocess.hpp>
 #include <bight/testing.hpp>
 #include <bight/time.hpp>
 #include <bight/wait_any.hpp>

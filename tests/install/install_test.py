@@ -20,7 +20,8 @@ from pathlib import Path
 SKIPPED = 77
 HERE = Path(__file__).resolve().parent
 CONSUMER = HERE / "consumer.cpp"
-DOCUMENTS = ("README.md", "docs/tour.md", "docs/cancellation.md", "docs/guide-from-threads-gevent-asyncio-go.md")
+DOCUMENTS = ("README.md", "docs/tour.md", "docs/cancellation.md", "docs/guide-from-threads-gevent-asyncio-go.md",
+             "docs/subprocess-and-signals.md")
 
 
 def skip(why):

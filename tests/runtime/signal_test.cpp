@@ -449,8 +449,6 @@ TEST(Signals, SubscriptionsComeAndGoInAStorm) {
 }
 
 TEST(Signals, DifferentOnesAreNotLostInAStorm) {
-  std::atomic<bool> over{false};
-  std::atomic<int> values{0};
   on_loop([&] {
     Signals signals({SIGUSR1, SIGUSR2, SIGRTMIN});
     std::vector<std::thread> senders;
