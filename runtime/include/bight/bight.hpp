@@ -35,6 +35,7 @@
 #include <bight/latch.hpp>
 #include <bight/line_reader.hpp>
 #include <bight/log.hpp>
+#include <bight/manager.hpp>
 #include <bight/mutex.hpp>
 #include <bight/offload.hpp>
 #include <bight/once.hpp>

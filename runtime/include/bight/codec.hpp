@@ -98,8 +98,10 @@ class Encoder {
   void write_count(std::size_t count);
   /// As they are, without a count.
   void write_bytes(const void* data, std::size_t size) {
-    const auto* first = static_cast<const std::byte*>(data);
-    out_.insert(out_.end(), first, first + size);
+    if (size == 0) return;
+    const std::size_t at = out_.size();
+    out_.resize(at + size);  // not insert(), where GCC 12 sees a region of size 0 overflow
+    std::memcpy(out_.data() + at, data, size);
   }
 
  private:
