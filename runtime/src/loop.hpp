@@ -162,6 +162,8 @@ class Loop : public LoopFace {
 
   // Stops.
 
+  /// All fibers, but what they shield.
+  void cancel_all() noexcept;
   void request_stop() noexcept;
   [[nodiscard]] bool stop_requested() const noexcept { return stop_requested_; }
   [[nodiscard]] WaitList& stop_waiters() noexcept { return stop_waiters_; }
@@ -235,7 +237,6 @@ class Loop : public LoopFace {
   [[nodiscard]] TimePoint wait_limit();
   [[nodiscard]] bool dead() const noexcept;
   void report_deadlock();
-  void cancel_all() noexcept;
   void poll_engine(TimePoint until) noexcept;
   [[nodiscard]] bool spin_for_wake(TimePoint until) noexcept;
   [[nodiscard]] bool wake_spinners(bool sleeps, TimePoint until) noexcept;

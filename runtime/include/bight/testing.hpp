@@ -9,11 +9,12 @@
 ///     EXPECT_EQ(sim.leaks(), "");
 ///
 /// What is real: fibers, scopes, timers, deadlines, sockets, everything above the system calls. What is simulated: the
-/// clock; TCP and UDP over IPv4 and IPv6 with every address there is, multicast and broadcast included, with the errors
-/// that Linux gives; Unix sockets, with path names of the world's own (no folders, no permissions) and abstract ones,
-/// but without passing descriptors. What there is not: segmentation offload, files, processes, signals, name servers.
-/// Descriptors of the simulated kernel count from 1000, the lowest free number first; the process's own mean nothing to
-/// it.
+/// clock; TCP and UDP over IPv4 and IPv6 with every address there is, multicast and broadcast included; Unix sockets,
+/// with path names of the world's own (no folders, no permissions) and abstract ones, but without passing descriptors;
+/// pipes; a disk with files on it (empty but for /tmp), whose power may fail: Sim::crash. All of it with the errors
+/// that Linux gives, to a process of root's with a umask of 022. What there is not: segmentation offload, processes,
+/// signals, name servers. Descriptors of the simulated kernel count from 1000, the lowest free number first; the
+/// process's own mean nothing to it.
 ///
 /// Time stands still while fibers run and jumps to whatever comes next when all of them wait, so an hour of sleep costs
 /// nothing. Should a fiber spin until something has come (rather than wait for it), time starts to creep after a while,
@@ -32,7 +33,9 @@
 #include <cstdint>
 #include <iosfwd>
 #include <memory>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -73,6 +76,14 @@ struct Faults {
   double accept_exhausted = 0;  ///< accepting fails with EMFILE, for up to exhausted_max from then on
   Duration exhausted_max = std::chrono::milliseconds(50);
 
+  // Files; short_read, short_write and cancel_race hold for them as well
+  double file_error = 0;  ///< a read, write or sync fails with EIO; after a sync, what it was for may be lost for good
+  double no_space = 0;    ///< the disk is full, for up to no_space_max from then on: ENOSPC
+  Duration no_space_max = std::chrono::milliseconds(50);
+  double file_delay = 0;  ///< an operation on a file takes up to file_delay_max longer
+  Duration file_delay_max = std::chrono::milliseconds(50);
+  double open_exhausted = 0;  ///< opening fails with EMFILE or ENFILE, for up to exhausted_max from then on
+
   [[nodiscard]] static constexpr Faults none() noexcept { return {}; }
   /// All of it, often.
   [[nodiscard]] static Faults chaotic() noexcept;
@@ -92,6 +103,11 @@ struct SimOptions {
   std::size_t receive_buffer = 256 * 1024;  ///< bytes that have arrived and have not been read, at most; at least 1
   std::size_t descriptors_max = 1'000'000;  ///< beyond this many open ones: EMFILE
 
+  Duration file_latency_min = std::chrono::microseconds(10);  ///< of an operation on a file: each draws its own
+  Duration file_latency_max = std::chrono::microseconds(100);
+  std::uint64_t disk_size = std::uint64_t{1} << 40U;      ///< bytes in pages of 4 KiB; beyond: ENOSPC
+  std::uint64_t file_size_max = std::uint64_t{1} << 43U;  ///< bytes; beyond: EFBIG
+
   std::ostream* trace = nullptr;  ///< where to print what happens; outlives the world
 };
 
@@ -107,6 +123,8 @@ struct Counters {
   std::uint64_t datagrams = 0;              ///< that arrived, at each of who gets them; without Unix sockets'
   std::uint64_t datagrams_dropped = 0;      ///< for want of room in the receiver's buffer
   std::uint64_t datagrams_unreachable = 0;  ///< because there was nobody
+  std::uint64_t file_operations = 0;        ///< carried out; not counted are those that take no time, such as closing
+  std::uint64_t crashes = 0;
 
   // Faults that took effect
   std::uint64_t short_reads = 0;
@@ -124,6 +142,33 @@ struct Counters {
   std::uint64_t datagrams_lost = 0;
   std::uint64_t datagrams_doubled = 0;
   std::uint64_t datagrams_late = 0;
+  std::uint64_t file_errors = 0;
+  std::uint64_t disk_full = 0;  ///< by Faults::no_space
+  std::uint64_t file_delays = 0;
+  std::uint64_t open_failures = 0;
+};
+
+/// What Sim::run throws when the power has failed meanwhile: see Sim::crash.
+class Crashed : public std::runtime_error {
+ public:
+  Crashed() : std::runtime_error("the simulated world has lost its power") {}
+};
+
+/// The disk of a world, seen from outside: nothing of this takes time or meets with faults, and what is written is
+/// there for good. Paths are absolute. Errors are std::system_error. Valid as long as its Sim.
+class SimDisk {
+ public:
+  explicit SimDisk(detail::SimWorld& world) noexcept : world_(&world) {}
+
+  /// Replaces what the file has; makes it, and the directories it is in, where they are missing.
+  void write(const std::string& path, std::string_view bytes);
+  [[nodiscard]] std::string read(const std::string& path) const;
+  [[nodiscard]] bool exists(const std::string& path) const;
+  /// The names in a directory, sorted.
+  [[nodiscard]] std::vector<std::string> list(const std::string& path) const;
+
+ private:
+  detail::SimWorld* world_;
 };
 
 /// One world, and loops run in it, one after the other: the world lasts from one run() to the next, with its clock and
@@ -147,12 +192,39 @@ class Sim {
     options.engine = EngineChoice::sim;
     options.sim = world_.get();
     const Settle settle{*this};
-    return bight::run(options, std::forward<Main>(main));
+    const std::uint64_t crashes = counters().crashes;
+    try {
+      auto result = bight::run(options, std::forward<Main>(main));
+      check_power(crashes);
+      return result;
+    } catch (...) {
+      check_power(crashes);
+      throw;
+    }
   }
 
   /// Ends all faults from now on: what has been delayed or stalled still comes late, but it comes. For checks of
   /// liveness: chaos first, then calm, in which everything has to come to its end.
   void quiesce() noexcept;
+
+  /// The power fails, and comes back. All descriptors and connections are gone, and of the files there is what the disk
+  /// has. That is what was synced, and of the rest whatever the seed says:
+  ///
+  ///  - Each write that the file has not been synced after (File::sync, data_sync) is there, or is not, or some of its
+  ///    sectors are; so is each truncation, and each hole. Later ones may be there without earlier ones.
+  ///  - Each name made, moved or removed in a directory that has not been synced after is changed, or is not: syncing a
+  ///    file makes nothing of its name. A change is never there in part; a rename between two directories lasts once
+  ///    both have been synced. Of changes of the same name or the same file none is there without those before it;
+  ///    otherwise later ones may be there without earlier ones.
+  ///
+  /// This is what POSIX promises, and less than some file systems do. In a run, as from a fiber, that is its end:
+  /// nothing works any more, all fibers are cancelled, and run() throws Crashed once they have ended.
+  void crash() noexcept;
+  /// The same, in the midst of a run: when so many more operations on files have been carried out, in place of the next
+  /// one. With 0, 1, 2 … a test can let the power fail everywhere.
+  void crash_after(std::uint64_t operations) noexcept;
+
+  [[nodiscard]] SimDisk files() noexcept { return SimDisk(*world_); }
 
   /// The world's time. It starts at one second, not at zero.
   [[nodiscard]] TimePoint now() const noexcept;
@@ -166,6 +238,10 @@ class Sim {
   [[nodiscard]] std::string leaks() const;
 
  private:
+  void check_power(std::uint64_t crashes_before) const {
+    if (counters().crashes != crashes_before) throw Crashed();
+  }
+
   struct WorldDeleter {
     void operator()(detail::SimWorld* world) const noexcept;
   };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -45,7 +47,12 @@ constexpr SimNote note_of(OpKind kind) noexcept {
 }
 static_assert(note_of(OpKind::poll_out) == SimNote::poll_out);
 
-/// Operations on the sockets of a simulated world.
+constexpr SimNote note_of(FileVerb verb) noexcept {
+  return static_cast<SimNote>(static_cast<int>(SimNote::file_open) + static_cast<int>(verb));
+}
+static_assert(note_of(FileVerb::send_file) == SimNote::file_send_file);
+
+/// Operations on the sockets and files of a simulated world.
 class SimEngine final : public Engine, private SimOperations {
  public:
   SimEngine(const EngineContext& context, SimWorld& world, std::unique_ptr<SimWorld> own)
@@ -58,6 +65,8 @@ class SimEngine final : public Engine, private SimOperations {
 
   [[nodiscard]] std::string_view name() const noexcept override { return "sim"; }
   [[nodiscard]] bool start(Op& op) noexcept override;
+  [[nodiscard]] FileStart start_file(FileOp& op) noexcept override;
+  void run_file_here(FileOp& op) noexcept override;
   void cancel(Op& op) noexcept override;
   void wait(TimePoint until, OpList& finished) noexcept override;
   /// Always: a fiber that spins until something comes would otherwise never let time pass.
@@ -79,10 +88,15 @@ class SimEngine final : public Engine, private SimOperations {
   // SimOperations
   void poke(SimSocket& socket, SimDirection direction) noexcept override;
   void on_time(const SimEvent& event) noexcept override;
+  void lose_power() noexcept override;
 
   void attempt_waiting(SimSocket& socket, SimDirection direction) noexcept;
   void hold(SimSocket& socket, SimDirection direction, SimEvent::Kind kind) noexcept;
   void end(SimSlot& slot, int result) noexcept;
+  void cancel_file(FileOp& op) noexcept;
+  void on_file(std::uint64_t serial) noexcept;
+  void end_file(FileOp& op, int result) noexcept;
+  [[nodiscard]] Duration file_latency() noexcept;
   void hand_over(OpList& into) noexcept;
   void shuffle() noexcept;
   void run_until(TimePoint until) noexcept;
@@ -93,7 +107,8 @@ class SimEngine final : public Engine, private SimOperations {
   SimCore& core_;
   SimAttempts attempts_;
   SimBell bell_;
-  std::vector<Op*> finished_;  // and not yet gathered
+  std::map<std::uint64_t, FileOp*> files_;  // under way, by serial
+  std::vector<Op*> finished_;               // and not yet gathered
   std::size_t waiting_ = 0;
   unsigned idle_polls_ = 0;  // in a row
   std::uint64_t waits_ = 0;
@@ -107,6 +122,10 @@ SimEngine::~SimEngine() {
 // --- The life of an operation ----------------------------------------------------------------------------------------
 
 bool SimEngine::start(Op& op) noexcept {
+  if (!core_.powered()) {
+    op.result = -ECANCELED;
+    return true;
+  }
   SimSocket* socket = world_.descriptors.find(op.fd);
   if (socket == nullptr) {
     op.result = op.fd < SimDescriptors::kFirst ? -EOPNOTSUPP : -EBADF;  // the real kernel's can not be waited on here
@@ -132,6 +151,10 @@ bool SimEngine::start(Op& op) noexcept {
 }
 
 void SimEngine::cancel(Op& op) noexcept {
+  if (op.kind == OpKind::file) {
+    cancel_file(static_cast<FileOp&>(op));
+    return;
+  }
   SimSocket* socket = world_.descriptors.find(op.fd);
   if (socket == nullptr || op.cancelled) return;
   SimSlot& slot = socket->slot(direction_of(op.kind));
@@ -173,6 +196,10 @@ void SimEngine::poke(SimSocket& socket, SimDirection direction) noexcept {
 }
 
 void SimEngine::on_time(const SimEvent& event) noexcept {
+  if (event.kind == SimEvent::Kind::file) {
+    on_file(event.serial);
+    return;
+  }
   SimSocket* socket = world_.descriptors.find(static_cast<int>(event.number), event.serial);
   if (socket == nullptr) return;
   const auto direction = static_cast<SimDirection>(event.side);
@@ -216,6 +243,79 @@ void SimEngine::end(SimSlot& slot, int result) noexcept {
     auto* last = static_cast<volatile char*>(op.data) + (op.size - 1);
     *last = *last;
   }
+  op.result = result;
+  op.state = Op::State::done;
+  finished_.push_back(&op);
+}
+
+void SimEngine::lose_power() noexcept {
+  world_.descriptors.for_each([this](SimSocket& socket) { forget(socket.fd); });
+  while (!files_.empty()) end_file(*files_.begin()->second, -ECANCELED);
+}
+
+// --- Files -----------------------------------------------------------------------------------------------------------
+
+/// What is to be done is done when its time is over; until then it has not begun and can be cancelled.
+FileStart SimEngine::start_file(FileOp& op) noexcept {
+  if (op.verb == FileVerb::close || never_waits(op) || !core_.powered()) {
+    run_file_here(op);
+    return FileStart::done;
+  }
+  op.state = Op::State::started;
+  ++waiting_;
+  SimEvent event;
+  event.kind = SimEvent::Kind::file;
+  event.serial = op.scratch[0] = core_.next_serial();
+  event.when = core_.now() + file_latency();
+  files_.emplace(event.serial, &op);
+  core_.schedule(event);
+  return FileStart::started;
+}
+
+void SimEngine::run_file_here(FileOp& op) noexcept {
+  const bool closing = op.verb == FileVerb::close;
+  op.result = core_.powered() || closing ? world_.file_attempts.carry_out(op) : -ECANCELED;
+  if (closing && !core_.powered()) op.result = 0;  // it is closed
+  core_.note(note_of(op.verb), op.fd, op.result);
+}
+
+Duration SimEngine::file_latency() noexcept {
+  const testing::SimOptions& options = core_.options();
+  Duration time(
+      static_cast<Duration::rep>(core_.random().between(static_cast<std::uint64_t>(options.file_latency_min.count()),
+                                                        static_cast<std::uint64_t>(options.file_latency_max.count()))));
+  if (core_.strikes(core_.faults().file_delay)) {
+    ++core_.counters().file_delays;
+    time += core_.some_of(core_.faults().file_delay_max);
+  }
+  return time;
+}
+
+void SimEngine::cancel_file(FileOp& op) noexcept {
+  if (op.cancelled || op.state != Op::State::started) return;
+  op.cancelled = true;
+  if (core_.strikes(core_.faults().cancel_race)) {  // it has begun
+    ++core_.counters().cancel_races;
+    core_.note(SimNote::cancelled, op.fd, 0);
+  } else {
+    end_file(op, -ECANCELED);
+  }
+}
+
+void SimEngine::on_file(std::uint64_t serial) noexcept {
+  const auto found = files_.find(serial);
+  if (found == files_.end()) return;  // cancelled
+  if (world_.crash_is_due()) {
+    world_.crash();
+    return;
+  }
+  FileOp& op = *found->second;
+  end_file(op, world_.file_attempts.attempt(op));
+}
+
+void SimEngine::end_file(FileOp& op, int result) noexcept {
+  files_.erase(op.scratch[0]);
+  --waiting_;
   op.result = result;
   op.state = Op::State::done;
   finished_.push_back(&op);
@@ -266,7 +366,8 @@ void SimEngine::creep() noexcept {
 void SimEngine::hand_over(OpList& into) noexcept {
   if (finished_.size() > 1 && core_.strikes(core_.faults().reorder)) shuffle();
   for (Op* op : finished_) {
-    core_.note(note_of(op->kind), op->fd, op->result);
+    const bool file = op->kind == OpKind::file;
+    core_.note(file ? note_of(static_cast<FileOp*>(op)->verb) : note_of(op->kind), op->fd, op->result);
     into.push(*op);
   }
   finished_.clear();

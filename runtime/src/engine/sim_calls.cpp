@@ -45,8 +45,9 @@ int SimCalls::socket(int domain, int type, int protocol) noexcept {
   return made->fd;
 }
 
-/// Null: there are too many.
+/// Null: there are too many, or the power is off: then no number may get a new meaning while old ones are to be closed.
 SimSocket* SimCalls::make(int domain, int type) noexcept {
+  if (!core_.powered()) return nullptr;
   const testing::SimOptions& options = core_.options();
   const SimSocketOptions buffers(options.send_buffer, options.receive_buffer);
   SimSocket* made = descriptors_.open(options.descriptors_max, domain, type, core_.next_serial(), buffers);

@@ -16,7 +16,7 @@ namespace {
 
 constexpr TimePoint kStart{std::chrono::seconds(1)};  // not the epoch: zero should look wrong
 
-constexpr std::array<std::string_view, 39> kNames{"socket",
+constexpr std::array<std::string_view, 65> kNames{"socket",
                                                   "bind",
                                                   "listen",
                                                   "shutdown",
@@ -54,8 +54,34 @@ constexpr std::array<std::string_view, 39> kNames{"socket",
                                                   "datagram_dropped",
                                                   "datagram_doubled",
                                                   "datagram_late",
-                                                  "unreachable"};
-static_assert(kNames.size() == static_cast<std::size_t>(SimNote::unreachable) + 1);
+                                                  "unreachable",
+                                                  "crashed",
+                                                  "file_open",
+                                                  "file_close",
+                                                  "file_read",
+                                                  "file_write",
+                                                  "file_seek",
+                                                  "file_sync",
+                                                  "file_data_sync",
+                                                  "file_allocate",
+                                                  "file_truncate",
+                                                  "file_advise",
+                                                  "file_lock",
+                                                  "file_stat",
+                                                  "file_set_mode",
+                                                  "file_set_owner",
+                                                  "file_set_times",
+                                                  "file_rename",
+                                                  "file_unlink",
+                                                  "file_make_dir",
+                                                  "file_symlink",
+                                                  "file_link",
+                                                  "file_read_link",
+                                                  "file_read_dir",
+                                                  "file_splice",
+                                                  "file_copy_range",
+                                                  "file_send_file"};
+static_assert(kNames.size() == static_cast<std::size_t>(SimNote::file_send_file) + 1);
 
 /// For heaps, whose greatest element comes first.
 constexpr auto kLater = [](const SimEvent& a, const SimEvent& b) noexcept {
@@ -70,6 +96,8 @@ bool wants_trace() noexcept {
 void check_options(const testing::SimOptions& options) noexcept {
   BIGHT_CHECK(options.latency_min >= Duration::zero() && options.latency_min <= options.latency_max,
               "SimOptions: latency_min has to be from 0 to latency_max");
+  BIGHT_CHECK(options.file_latency_min >= Duration::zero() && options.file_latency_min <= options.file_latency_max,
+              "SimOptions: file_latency_min has to be from 0 to file_latency_max");
   BIGHT_CHECK(options.send_buffer > 0 && options.receive_buffer > 0,
               "SimOptions: a socket buffer holds at least one byte");
 }

@@ -27,6 +27,7 @@ struct SimEvent {
     expire,      // the same, cancelled: it ends now
     datagram,    // number `number` of those on their way arrives; or the news that nobody got it
     stir,        // descriptor `number` may have become ready in direction `side`
+    file,        // the operation on a file with this serial has taken its time
   };
 
   TimePoint when{};
@@ -84,6 +85,33 @@ enum class SimNote : std::uint8_t {
   datagram_doubled,
   datagram_late,
   unreachable,
+  crashed,
+  // Finished operations on files, with their results; in the order of FileVerb.
+  file_open,
+  file_close,
+  file_read,
+  file_write,
+  file_seek,
+  file_sync,
+  file_data_sync,
+  file_allocate,
+  file_truncate,
+  file_advise,
+  file_lock,
+  file_stat,
+  file_set_mode,
+  file_set_owner,
+  file_set_times,
+  file_rename,
+  file_unlink,
+  file_make_dir,
+  file_symlink,
+  file_link,
+  file_read_link,
+  file_read_dir,
+  file_splice,
+  file_copy_range,
+  file_send_file,
 };
 
 /// BIGHT_SIM_SEED, if it is set.
@@ -98,6 +126,7 @@ class SimCore {
   [[nodiscard]] const testing::SimOptions& options() const noexcept { return options_; }
   [[nodiscard]] const testing::Faults& faults() const noexcept { return options_.faults; }
   [[nodiscard]] testing::Counters& counters() noexcept { return counters_; }
+  [[nodiscard]] const testing::Counters& counters() const noexcept { return counters_; }
   [[nodiscard]] SimRandom& random() noexcept { return random_; }
   [[nodiscard]] std::uint64_t next_serial() noexcept { return ++serial_; }
 
@@ -124,6 +153,11 @@ class SimCore {
     return static_cast<std::size_t>(random_.between(1, most));
   }
 
+  // Power: off from a crash to the end of the run that it befell.
+
+  [[nodiscard]] bool powered() const noexcept { return powered_; }
+  void set_powered(bool powered) noexcept { powered_ = powered; }
+
   // Memory.
 
   void note(SimNote what, std::int64_t who, std::int64_t amount) noexcept;
@@ -138,6 +172,7 @@ class SimCore {
   TimePoint now_;
   TimePoint calm_from_;
   bool calm_ = false;
+  bool powered_ = true;
   std::vector<SimEvent> events_;  // a heap, the next event first
   std::uint64_t sequence_ = 0;
   std::uint64_t serial_ = 0;

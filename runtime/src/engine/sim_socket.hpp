@@ -14,6 +14,7 @@
 
 #include "engine/sim_address.hpp"
 #include "engine/sim_core.hpp"
+#include "engine/sim_description.hpp"
 #include "engine/sim_options.hpp"
 #include "engine/sim_pipe.hpp"
 
@@ -33,7 +34,7 @@ struct SimSlot {
   bool delayed = false;      // not to be tried again before its retry event
 };
 
-/// What a descriptor of the simulated kernel stands for.
+/// What a descriptor of the simulated kernel stands for, unless it is a file.
 struct SimSocket {
   SimSocket(int number, std::uint64_t nth, int address_family, int socket_type, const SimSocketOptions& with) noexcept
       : fd(number),
@@ -87,18 +88,24 @@ inline void sim_stir(SimCore& core, const SimSocket& socket, SimDirection direct
 }
 
 /// The open descriptors: like the kernel's, a new one gets the lowest free number, so that a number's old and new
-/// meaning get mixed up here if they ever do.
+/// meaning get mixed up here if they ever do. Sockets and files share the numbers.
 class SimDescriptors {
  public:
   static constexpr int kFirst = 1000;
 
   /// Null: there are `most` of them already.
   SimSocket* open(std::size_t most, int family, int type, std::uint64_t serial, const SimSocketOptions& options);
+  /// The number; -1 for the same reason.
+  int open_file(std::size_t most, SimDescription file);
   void close(int fd) noexcept;
 
   [[nodiscard]] SimSocket* find(int fd) const noexcept {
     const auto index = static_cast<std::size_t>(fd - kFirst);
-    return fd >= kFirst && index < sockets_.size() ? sockets_[index].get() : nullptr;
+    return fd >= kFirst && index < places_.size() ? places_[index].socket.get() : nullptr;
+  }
+  [[nodiscard]] SimDescription* find_file(int fd) const noexcept {
+    const auto index = static_cast<std::size_t>(fd - kFirst);
+    return fd >= kFirst && index < places_.size() ? places_[index].file.get() : nullptr;
   }
   /// The same, unless the number has changed hands since.
   [[nodiscard]] SimSocket* find(int fd, std::uint64_t serial) const noexcept {
@@ -109,13 +116,29 @@ class SimDescriptors {
 
   template <class F>
   void for_each(F&& visit) const {
-    for (const auto& each : sockets_) {
-      if (each != nullptr) visit(*each);
+    for (const Place& each : places_) {
+      if (each.socket != nullptr) visit(*each.socket);
+    }
+  }
+  /// With the number, and the file.
+  template <class F>
+  void for_each_file(F&& visit) const {
+    int fd = kFirst;
+    for (const Place& each : places_) {
+      if (each.file != nullptr) visit(fd, *each.file);
+      ++fd;
     }
   }
 
  private:
-  std::vector<std::unique_ptr<SimSocket>> sockets_;
+  struct Place {  // one of the two, or neither
+    std::unique_ptr<SimSocket> socket;
+    std::unique_ptr<SimDescription> file;
+  };
+
+  [[nodiscard]] int take_number();
+
+  std::vector<Place> places_;
   std::priority_queue<int, std::vector<int>, std::greater<>> free_;
   std::size_t open_ = 0;
 };

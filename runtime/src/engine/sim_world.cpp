@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/sim_world.hpp"
 
+#include <vector>
+
 #include <bight/check.hpp>
 
 namespace bight::detail {
@@ -26,7 +28,9 @@ SimWorld::SimWorld(const testing::SimOptions& options)
       net(core, descriptors),
       udp(core, descriptors),
       unix_sockets(core, descriptors),
-      calls(core, descriptors, net, udp, unix_sockets) {}
+      calls(core, descriptors, net, udp, unix_sockets),
+      files(core, descriptors),
+      file_attempts(core, files, descriptors) {}
 
 void SimWorld::attach(SimOperations& operations) noexcept {
   BIGHT_CHECK(operations_ == nullptr, "a loop runs in this simulated world already: one at a time");
@@ -37,6 +41,7 @@ void SimWorld::attach(SimOperations& operations) noexcept {
 
 void SimWorld::detach() noexcept {
   operations_ = nullptr;
+  core.set_powered(true);
   net.set_waker(nullptr);
   udp.set_waker(nullptr);
 }
@@ -50,6 +55,7 @@ bool SimWorld::step(TimePoint until) noexcept {
     case SimEvent::Kind::datagram: udp.arrive(event.number, event.serial); break;
     case SimEvent::Kind::retry:
     case SimEvent::Kind::expire:
+    case SimEvent::Kind::file:
       if (operations_ != nullptr) operations_->on_time(event);
       break;
     case SimEvent::Kind::stir:
@@ -66,9 +72,27 @@ void SimWorld::settle() noexcept {
   }
 }
 
+void SimWorld::crash() noexcept {
+  crash_at_ = std::numeric_limits<std::uint64_t>::max();
+  ++core.counters().crashes;
+  core.note(SimNote::crashed, 0, 0);
+  const bool in_run = operations_ != nullptr;
+  if (in_run) operations_->lose_power();
+  std::vector<int> sockets;
+  descriptors.for_each([&](const SimSocket& socket) { sockets.push_back(socket.fd); });
+  for (const int fd : sockets) calls.close(fd);
+  const SimOutage outage(core.random());
+  files.crash(core.random(), outage.names_kept, outage.survival);
+  core.set_powered(!in_run);
+  if (in_run && on_crash != nullptr) on_crash();
+}
+
 std::string SimWorld::leaks() const {
   std::string text;
   descriptors.for_each([&](const SimSocket& socket) { text += describe(socket) + "\n"; });
+  descriptors.for_each_file([&](int fd, const SimDescription& file) {
+    text += "descriptor " + std::to_string(fd) + ": the file " + file.path + "\n";
+  });
   if (const std::size_t count = net.orphans(); count != 0) {
     text += std::to_string(count) + " connections that no descriptor stands for have not come to their end\n";
   }
