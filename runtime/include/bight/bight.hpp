@@ -28,6 +28,7 @@
 #include <bight/fiber_local.hpp>
 #include <bight/file.hpp>
 #include <bight/file_status.hpp>
+#include <bight/file_watch.hpp>
 #include <bight/filesystem.hpp>
 #include <bight/future.hpp>
 #include <bight/generator.hpp>
