@@ -81,10 +81,6 @@ bool between_files(File& from, File& to, Progress& progress, std::error_code& er
     error = std::make_error_code(std::errc::bad_file_descriptor);
     return true;
   }
-  if (&*source == &*target) {
-    error = std::make_error_code(std::errc::invalid_argument);
-    return true;
-  }
   // In the order of their addresses, lest two copies in opposite directions wait for each other.
   const bool forward = &*source < &*target;
   const CursorTurn first(forward ? *source : *target, true, error);
@@ -248,7 +244,8 @@ void through_buffer(CopyEnd from, CopyEnd to, Progress& progress, std::error_cod
 std::uint64_t copy_data(CopyEnd from, CopyEnd to, std::uint64_t limit, std::error_code& error) {
   error.clear();
   Progress progress{limit};
-  if (!by_kernel(from, to, progress, error) && !error) through_buffer(from, to, progress, error);
+  if (from.file() != nullptr && from.file() == to.file()) error = std::make_error_code(std::errc::invalid_argument);
+  if (!error && !by_kernel(from, to, progress, error) && !error) through_buffer(from, to, progress, error);
   return progress.copied;
 }
 

@@ -38,7 +38,7 @@ std::span<std::byte> LineBuffer::room() {
     scanned_ -= begin_;
     begin_ = 0;
   }
-  if (text_.size() - end_ < options_.read_size / 2) {
+  if (text_.size() - end_ < std::max<std::size_t>(options_.read_size / 2, 1)) {
     text_.resize(std::max(2 * text_.size(), end_ + std::max<std::size_t>(options_.read_size, 1)));
   }
   return std::as_writable_bytes(std::span(text_)).subspan(end_);
