@@ -42,11 +42,13 @@ struct ConnectionState {
 
 namespace {
 
-/// A fiber's turn at one direction, for the length of a block.
+/// A fiber's turn at one direction, for the length of a block. Who does not wait at all needs none.
 class TurnHeld {
  public:
   TurnHeld(Turn& turn, TimePoint until, DescribeWait describe, std::error_code& error) noexcept
-      : turn_(current_loop->running_fiber != nullptr && turn.take(until, describe, error) ? &turn : nullptr) {}
+      : turn_(until != TimePoint::min() && current_loop->running_fiber != nullptr && turn.take(until, describe, error)
+                  ? &turn
+                  : nullptr) {}
   TurnHeld(const TurnHeld&) = delete;
   TurnHeld& operator=(const TurnHeld&) = delete;
   ~TurnHeld() {

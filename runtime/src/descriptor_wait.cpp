@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "descriptor_wait.hpp"
 
+#include <fcntl.h>
 #include <poll.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 
 #include <bight/deadline.hpp>
 #include <bight/error.hpp>
+#include <bight/fd.hpp>
 #include <bight/select.hpp>
 
 #include "fork_guard.hpp"
@@ -98,6 +100,22 @@ std::error_code wait_ready(LazyWatch& watch, int fd, Readiness what, TimePoint u
   std::error_code error;
   FdWatch* attached = watch.attach(fd, error);
   return attached != nullptr ? wait_in_loop(*attached, what, until) : error;
+}
+
+std::error_code wait_readable_once(int fd, TimePoint until) noexcept {
+  LazyWatch watch;
+  const std::error_code error = wait_ready(watch, fd, Readiness::readable, until);
+  watch.detach();
+  return error;
+}
+
+std::error_code wait_ready_aside(int fd, Readiness what, TimePoint until) noexcept {
+  const Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!copy) return error_of(errno);
+  LazyWatch watch;
+  const std::error_code error = wait_ready(watch, copy.get(), what, until);
+  watch.detach();
+  return error;
 }
 
 ReadyOne wait_readable_either(int first, int second, TimePoint until) noexcept {

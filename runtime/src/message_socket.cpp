@@ -145,6 +145,10 @@ void OutgoingMessage::put_into_memory(std::error_code& error) {
   }
 }
 
+std::size_t OutgoingMessage::wire_size() const noexcept {
+  return sizeof(Header) + (memory_ ? sizeof(std::uint64_t) : bytes_.size());
+}
+
 bool OutgoingMessage::try_send(int socket, std::error_code& error) {
   Header header{memory_ ? Kind::in_memory : Kind::whole, static_cast<std::uint8_t>(fds_.size()), 0};
   std::uint64_t size = bytes_.size();

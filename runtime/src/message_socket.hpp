@@ -29,6 +29,8 @@ class OutgoingMessage {
 
   /// Whether it has been sent. Without an error: there is no room now.
   [[nodiscard]] bool try_send(int socket, std::error_code& error);
+  /// How many bytes it takes in the socket.
+  [[nodiscard]] std::size_t wire_size() const noexcept;
 
  private:
   void put_into_memory(std::error_code& error);

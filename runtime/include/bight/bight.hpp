@@ -42,7 +42,11 @@
 #include <bight/once.hpp>
 #include <bight/pool.hpp>
 #include <bight/process.hpp>
+#include <bight/process_event.hpp>
+#include <bight/process_lock.hpp>
 #include <bight/process_pool.hpp>
+#include <bight/process_queue.hpp>
+#include <bight/process_semaphore.hpp>
 #include <bight/queue.hpp>
 #include <bight/remote.hpp>
 #include <bight/report.hpp>
