@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 PROGRAMS = ["switch", "coroutine", "spawn", "timers", "cancel", "sync", "post", "offload", "shared_channel", "memory",
-            "boost_fiber", "go_sync", "gevent_sync"]
+            "process_pool", "boost_fiber", "go_sync", "gevent_sync"]
 SLOW_PROGRAMS = {"memory": 3}  # and how many rounds are enough
 
 JUMP = "switch: jump"
@@ -116,6 +116,11 @@ ROWS = [
     Row("the same, bare, between threads", "shared_channel: stream_bare/1024 real"),
     Row("one way through it, p50", "shared_channel: hop p50_us", ["ns 10000"]),
     Row("the same, bare, between threads", "shared_channel: hop_bare p50_us"),
+    "Between processes",
+    Row("`ProcessPool::apply` of nothing, there and back, p50", "process_pool: apply p50_us", ["ns 60000"]),
+    Row("the same, both sides asleep before, p50", "process_pool: apply_rarely p50_us"),
+    Row("64 bytes through a bare socket pair, there and back, p50", "process_pool: bare_round_trip p50_us"),
+    Row("`ProcessPool::map`, 10 000 tasks on 2 workers, each", "process_pool: map real"),
     "Trouble",
     Row("throw + catch, no fibers", "cancel: throw_catch"),
     Row("a fiber throws, `get` rethrows", "cancel: fail_and_get"),

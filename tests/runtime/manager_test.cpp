@@ -137,8 +137,8 @@ TEST(Manager, AValueAndACounter) {
     EXPECT_EQ(counter.add(-5), -4);
     counter.set(10);
     EXPECT_EQ(counter.get(), 10);
-    EXPECT_THROW(manager.list<int>("v"), std::invalid_argument);
-    EXPECT_THROW((manager.dict<int, int>("c")), std::invalid_argument);
+    EXPECT_THROW(static_cast<void>(manager.list<int>("v")), std::invalid_argument);
+    EXPECT_THROW(static_cast<void>((manager.dict<int, int>("c"))), std::invalid_argument);
   });
 }
 
@@ -200,7 +200,7 @@ TEST(Manager, ADeadServerIsAnErrorAndNoHang) {
         },
         ManagerGone);
     EXPECT_THROW(static_cast<void>(dict.get(1)), ManagerGone);
-    EXPECT_THROW(manager.counter("new"), ManagerGone);
+    EXPECT_THROW(static_cast<void>(manager.counter("new")), ManagerGone);
     Process child([&] {
       try {
         dict.set(1, 1);
