@@ -326,9 +326,6 @@ TEST_F(FileTest, SeekFindsDataAndHoles) {
 }
 
 TEST_F(FileTest, ATemporaryFileMayGetAName) {
-  if (sim_chosen()) {
-    GTEST_SKIP() << "files without names are the system's";
-  }
   in_directory([](const fs::TemporaryDirectory& in) {
     std::error_code error;
     File file = File::open(in.path(), {.read = true, .temporary = true}, error);
@@ -345,9 +342,6 @@ TEST_F(FileTest, ATemporaryFileMayGetAName) {
 }
 
 TEST_F(FileTest, DirectReadsGoPastTheCache) {
-  if (sim_chosen()) {
-    GTEST_SKIP() << "there is no cache to go past in a simulated world";
-  }
   in_directory([](const fs::TemporaryDirectory& in) {
     fs::write_file(in / "f", std::string(8192, 'd'));
     std::error_code error;
