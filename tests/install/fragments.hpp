@@ -26,6 +26,7 @@
 #include <bight/event.hpp>
 #include <bight/fiber.hpp>
 #include <bight/fiber_local.hpp>
+#include <bight/filesystem.hpp>
 #include <bight/future.hpp>
 #include <bight/generator.hpp>
 #include <bight/group.hpp>
