@@ -51,6 +51,8 @@ EXACT = {
 # In a simulated world there are no processes.
 WITH_PROCESSES = {
     "manager_dict_list": lines_of("10 keys, of which 0 are no child's", "15 numbers", "10 visits"),
+    "pipe_two_way": lines_of("the square of 1 is 1", "the square of 2 is 4", "the square of 3 is 9",
+                             "the child has no more questions", "the child has ended with 0"),
     "process_pool_callback": lines_of("std::runtime_error: seven is nobody's favourite", "the squares add up to 336",
                                       "several processes have worked: yes", "callbacks in other processes: 0"),
 }
@@ -256,6 +258,34 @@ def run_shell(program, engine):
     print("shell: well")
 
 
+def run_process_lock(program, engine):
+    """Lines of four processes, in any order but whole; then a death that is told, and mended."""
+    done = subprocess.run([program], env=dict(os.environ, BIGHT_ENGINE=engine), capture_output=True, text=True,
+                          timeout=PATIENCE, check=False)
+    said = done.stdout.splitlines()
+    check(done.returncode == 0 and done.stderr == "", f"{done.returncode}: {done.stderr}")
+    check(sorted(said[:4]) == [f"process {number} is done" for number in range(1, 5)], f"it said {said}")
+    check(said[4:] == ["400 deposits, balance 4000", "the owner has died: it was the robber",
+                       "401 deposits, balance 4010"], f"it said {said}")
+    print("process_lock: well")
+
+
+def run_many_processes(program, engine):
+    """Twice 8000 whole lines, those of each process in order."""
+    with tempfile.NamedTemporaryFile("r") as file:
+        done = subprocess.run([program, file.name], env=dict(os.environ, BIGHT_ENGINE=engine), capture_output=True,
+                              text=True, timeout=PATIENCE, check=False)
+        check(done.stdout == lines_of("with a lock: done", "with a single writer: done") and done.stderr == "",
+              f"{done.returncode}: {done.stdout}{done.stderr}")
+        lines = file.read().splitlines()
+    check(len(lines) == 16000, f"there are {len(lines)} lines")
+    for part in (lines[:8000], lines[8000:]):
+        for number in range(1, 9):
+            mine = [line for line in part if line.startswith(f"process {number},")]
+            check(mine == [f"process {number}, line {line}" for line in range(1, 1001)], f"lines of {number} are mixed")
+    print("many_processes_one_file: well")
+
+
 def main():
     folder, engine = Path(sys.argv[1]), sys.argv[2]
     for name in sorted(EXACT.keys() | RULES.keys()):
@@ -265,6 +295,8 @@ def main():
             run_program(folder / name, engine)
         run_chat(folder / "chat", engine)
         run_shell(folder / "shell", engine)
+        run_process_lock(folder / "process_lock", engine)
+        run_many_processes(folder / "many_processes_one_file", engine)
 
 
 if __name__ == "__main__":
