@@ -18,8 +18,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROGRAMS = ["switch", "coroutine", "spawn", "timers", "cancel", "sync", "post", "offload", "shared_channel", "memory",
-            "process_pool", "boost_fiber", "go_sync", "gevent_sync"]
+PROGRAMS = ["switch", "coroutine", "spawn", "timers", "cancel", "sync", "pipe", "post", "offload", "shared_channel",
+            "memory", "process_pool", "boost_fiber", "go_sync", "gevent_sync"]
 SLOW_PROGRAMS = {"memory": 3}  # and how many rounds are enough
 
 JUMP = "switch: jump"
@@ -78,6 +78,11 @@ ROWS = [
     Row("`post` to a sleeping loop, other core, p50", "post: post_sleeping/two_cores p50_us", ["ns 10000"]),
     Row("wake a thread by eventfd, other core, p50", "post: wake_eventfd/two_cores p50_us"),
     Row("wake a thread by futex, other core, p50", "post: wake_futex/two_cores p50_us"),
+    "To another process and back, 64 bytes",
+    Row("`Connection`, one core", "pipe: connection/one_core/.* real"),
+    Row("a bare socketpair, blocking, one core", "pipe: bare_pair/one_core/.* real"),
+    Row("`Connection`, other core", "pipe: connection/two_cores/.* real"),
+    Row("a bare socketpair, blocking, other core", "pipe: bare_pair/two_cores/.* real"),
     "Nobody else there",
     Row("`Mutex`: lock + unlock", "sync: mutex_free", ["ns 3", "jumps 0.55"]),
     Row("`Semaphore`: acquire + release", "sync: semaphore_free", ["ns 3", "jumps 0.55"]),
