@@ -39,8 +39,8 @@ class TransportClient {
 
 struct TransportLimits {
   Duration timeout = std::chrono::seconds(5);
-  std::size_t ports_max = 64;
-  std::size_t port_queries = 128;
+  std::size_t ports_max = 16;
+  std::size_t port_queries = 256;
   std::size_t tcp_max = 64;
 };
 

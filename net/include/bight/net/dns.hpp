@@ -85,8 +85,8 @@ struct ResolverOptions {
   std::size_t queries_max = 4096;  ///< under way at a time; more wait for their turn, first come, first served
   std::size_t tcp_max = 64;        ///< of these, over TCP
   /// Each query has a random source port of its own, which it shares with others only when so many are open ...
-  std::size_t ports_max = 64;
-  std::size_t port_queries = 128;  ///< ... and with at most so many altogether
+  std::size_t ports_max = 16;
+  std::size_t port_queries = 256;  ///< ... and with at most so many altogether
 
   std::size_t cache_entries = 10'000;                    ///< beyond, what was not used for longest goes; 0: no cache
   Duration ttl_min{0};                                   ///< an answer is kept for at least ...
