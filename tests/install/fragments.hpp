@@ -31,11 +31,14 @@
 #include <bight/generator.hpp>
 #include <bight/group.hpp>
 #include <bight/latch.hpp>
+#include <bight/manager.hpp>
 #include <bight/mutex.hpp>
 #include <bight/net/tcp.hpp>
 #include <bight/offload.hpp>
 #include <bight/once.hpp>
 #include <bight/pool.hpp>
+#include <bight/process.hpp>
+#include <bight/process_pool.hpp>
 #include <bight/queue.hpp>
 #include <bight/remote.hpp>
 #include <bight/run.hpp>
@@ -77,6 +80,9 @@ void right();
 
 struct Row {};
 void crunch(const Row& row);
+int serve_reports();
+std::vector<int> rows_of_table();
+void count(int what);
 inline std::vector<Row> rows;
 
 void converse(bight::net::TcpStream& peer);

@@ -78,10 +78,10 @@ int run_loop(const RunOptions& options, void (*main)(void*), void* argument);
 /// excepted) have ended. Then returns main's result; 0 for void. run() is the outermost scope: when main throws, all
 /// other fibers are cancelled and waited for, and run() throws the same.
 ///
-/// One loop per thread at a time; several threads may have one each. Do not fork while it runs. Throws
-/// EngineUnavailable, Deadlock. SIGTERM or SIGINT: when someone waits for a stop request (servers do), it is made and
-/// they drain; otherwise, and at the second signal, main is cancelled and run() returns 128 + the signal's number
-/// (if main's result is none that an int converts to, run() throws FiberCancelled instead).
+/// One loop per thread at a time; several threads may have one each. Do not call fork(2) while it runs; Process does so
+/// as it has to be done. Throws EngineUnavailable, Deadlock. SIGTERM or SIGINT: when someone waits for a stop request
+/// (servers do), it is made and they drain; otherwise, and at the second signal, main is cancelled and run() returns
+/// 128 + the signal's number (if main's result is none that an int converts to, run() throws FiberCancelled instead).
 template <class Main>
 auto run(const RunOptions& options, Main&& main) {
   using R = std::invoke_result_t<Main&>;
