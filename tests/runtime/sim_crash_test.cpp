@@ -2,9 +2,11 @@
 // Power failures in the simulated world: what was synced survives them, what was not may or may not; and with that,
 // which ways to write a file are safe.
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <map>
 #include <set>
@@ -22,6 +24,7 @@
 #include <bight/filesystem.hpp>
 #include <bight/scope.hpp>
 #include <bight/socket.hpp>
+#include <bight/stream.hpp>
 #include <bight/testing.hpp>
 #include <bight/time.hpp>
 
@@ -286,6 +289,53 @@ TEST(SimCrash, EndsTheRun) {
   EXPECT_EQ(sim.counters().crashes, 1U);
   sim.run([] { fs::write_file("/tmp/f", "up again"); });
   EXPECT_EQ(sim.files().read("/tmp/f"), "up again");
+}
+
+TEST(SimCrash, TakesConnectionsAndPipesWithIt) {
+  for (const std::uint64_t seed : many(50)) {
+    Sim sim{{.seed = seed, .faults = Faults::chaotic()}};
+    EXPECT_THROW(sim.run([&] {
+      Scope scope;
+      sockaddr_in address{};
+      address.sin_family = AF_INET;
+      address.sin_port = htons(80);
+      address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+      const auto* where = reinterpret_cast<const sockaddr*>(&address);
+      std::error_code error;
+      Socket listener = new_socket();
+      listener.bind(where, sizeof address, error);
+      listener.listen(5, error);
+      scope.spawn([&] {
+        std::error_code failed;
+        for (;;) {
+          Socket accepted = listener.accept(failed);
+          std::array<std::byte, 10> buffer{};
+          while (accepted && !failed && accepted.read(buffer, failed) > 0) {
+          }
+          if (failed == std::errc::operation_canceled) return;
+        }
+      });
+      for (int client = 0; client < 3; ++client) {
+        scope.spawn([&] {
+          std::error_code failed;
+          Socket socket = new_socket();
+          socket.connect(where, sizeof address, failed);
+          while (!failed) socket.write_all(std::as_bytes(std::span("x", 1)), failed);
+          File file = File::create("/tmp/f", failed);
+        });
+      }
+      Pipe pipe = make_pipe();
+      scope.spawn([&] {
+        std::array<std::byte, 10> buffer{};
+        (void)pipe.reader.read(buffer);
+      });
+      sleep_for(std::chrono::milliseconds(seed % 20));
+      sim.crash();
+      scope.join();
+    }),
+                 testing::Crashed);
+    EXPECT_EQ(sim.leaks(), "") << testing::replay_hint(seed);
+  }
 }
 
 TEST(SimCrash, ComesInPlaceOfAnOperation) {

@@ -601,8 +601,7 @@ TEST(SimFilesDifferential, SimulatedFilesAreAsRealOnes) {
 }
 
 TEST(SlowSimFilesDifferential, SimulatedFilesAreAsRealOnes) {
-  for (const std::uint64_t seed :
-       bight::testing::seeds(std::size_t(bight::test::this_many(4'000, 400)), 1'000'000)) {
+  for (const std::uint64_t seed : bight::testing::seeds(std::size_t(bight::test::this_many(4'000, 400)), 1'000'000)) {
     expect_the_same(seed, 500);
     if (HasFatalFailure() || IsSkipped()) return;
   }

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <set>
@@ -18,6 +19,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <bight/copy.hpp>
 #include <bight/deadline.hpp>
 #include <bight/directory.hpp>
 #include <bight/fiber.hpp>
@@ -25,6 +27,7 @@
 #include <bight/filesystem.hpp>
 #include <bight/scope.hpp>
 #include <bight/socket.hpp>
+#include <bight/stream.hpp>
 #include <bight/testing.hpp>
 #include <bight/time.hpp>
 
@@ -285,6 +288,36 @@ TEST(SimFiles, EachFaultStrikes) {
   EXPECT_GT(counters.short_reads, 0U);
   EXPECT_GT(counters.short_writes, 0U);
   EXPECT_EQ(sim.leaks(), "");
+}
+
+TEST(SimFiles, CopiesMeetFaultsAndLoseNothing) {
+  const std::string text = std::string(100'000, 'x') + "end";
+  for (const std::uint64_t seed : testing::seeds(50)) {
+    Sim sim{{.seed = seed, .faults = {.short_read = 0.3, .short_write = 0.3, .file_error = 0.1, .no_space = 0.05}}};
+    sim.files().write("/from", text);
+    sim.run([&] {
+      std::error_code error = std::make_error_code(std::errc::io_error);
+      while (error) {
+        fs::copy_file("/from", "/to", error);
+        if (error) sleep_for(10ms);
+      }
+      EXPECT_EQ(sim.files().read("/to"), text) << testing::replay_hint(seed);
+      Pipe pipe = make_pipe();
+      std::string got;
+      Scope scope;
+      scope.spawn([&] {
+        File file = File::open("/from");
+        while (file.tell() < text.size()) copy_data(file, pipe.writer, error);
+        pipe.writer.close();
+      });
+      std::array<std::byte, 4096> buffer{};
+      while (const std::size_t count = pipe.reader.read(buffer)) {
+        got.append(reinterpret_cast<const char*>(buffer.data()), count);
+      }
+      scope.join();
+      EXPECT_TRUE(got == text) << testing::replay_hint(seed);
+    });
+  }
 }
 
 TEST(SimFiles, CalmnessEndsTheirFaults) {

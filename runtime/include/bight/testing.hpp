@@ -77,7 +77,7 @@ struct Faults {
   Duration exhausted_max = std::chrono::milliseconds(50);
 
   // Files; short_read, short_write and cancel_race hold for them as well
-  double file_error = 0;  ///< a read, write or sync fails with EIO; after a sync, what it was for may be lost for good
+  double file_error = 0;  ///< a read, write, copy or sync fails with EIO; after a sync, what it was for may be lost
   double no_space = 0;    ///< the disk is full, for up to no_space_max from then on: ENOSPC
   Duration no_space_max = std::chrono::milliseconds(50);
   double file_delay = 0;  ///< an operation on a file takes up to file_delay_max longer
@@ -216,6 +216,9 @@ class Sim {
   ///    file makes nothing of its name. A change is never there in part; a rename between two directories lasts once
   ///    both have been synced. Of changes of the same name or the same file none is there without those before it;
   ///    otherwise later ones may be there without earlier ones.
+  ///
+  /// Permissions, owners and times of what there is are as they were last. A new directory is lost with all in it,
+  /// synced or not, when its own name is.
   ///
   /// This is what POSIX promises, and less than some file systems do. In a run, as from a fiber, that is its end:
   /// nothing works any more, all fibers are cancelled, and run() throws Crashed once they have ended.

@@ -29,7 +29,9 @@ int SimFileAttempts::attempt(FileOp& op) {
   ++core_.counters().file_operations;
   if (const int error = fault(op); error != 0) return error;
   files_.space().closed = disk_full();
-  const int result = op.verb == FileVerb::read || op.verb == FileVerb::write ? transfer_less(op) : carry_out(op);
+  const bool transfers = op.verb == FileVerb::read || op.verb == FileVerb::write;
+  const bool copies = op.verb == FileVerb::copy_range || op.verb == FileVerb::send_file;
+  const int result = transfers ? transfer_less(op) : copies ? copy_less(op) : carry_out(op);
   if (files_.space().closed && result == -ENOSPC) ++core_.counters().disk_full;
   files_.space().closed = false;
   return result;
@@ -44,11 +46,9 @@ int SimFileAttempts::fault(const FileOp& op) {
     case FileVerb::write: return transfer_fault(op);
     case FileVerb::sync:
     case FileVerb::data_sync: return sync_fault(op);
-    case FileVerb::allocate:
-      if (core_.strikes(core_.faults().no_space)) {
-        full_until_ = core_.now() + core_.some_of(core_.faults().no_space_max);
-      }
-      return 0;
+    case FileVerb::copy_range:
+    case FileVerb::send_file: return copy_fault(op);
+    case FileVerb::allocate: fill_disk(); return 0;
     default: return 0;
   }
 }
@@ -57,12 +57,23 @@ int SimFileAttempts::transfer_fault(const FileOp& op) {
   const bool reads = op.verb == FileVerb::read;
   if (const int error = files_.check_transfer(op.fd, pieces_of(op), op.offset, reads); error != 0) return error;
   if (bytes_of(op) == 0) return 0;
-  if (!reads && core_.strikes(core_.faults().no_space)) {
-    full_until_ = core_.now() + core_.some_of(core_.faults().no_space_max);
-  }
+  if (!reads) fill_disk();
   if (!core_.strikes(core_.faults().file_error)) return 0;
   ++core_.counters().file_errors;
   return -EIO;
+}
+
+int SimFileAttempts::copy_fault(const FileOp& op) {
+  if (descriptors_.find_file(op.fd) == nullptr || descriptors_.find_file(op.other_fd) == nullptr) return 0;
+  fill_disk();
+  if (!core_.strikes(core_.faults().file_error)) return 0;
+  ++core_.counters().file_errors;
+  return -EIO;
+}
+
+void SimFileAttempts::fill_disk() {
+  if (!core_.strikes(core_.faults().no_space)) return;
+  full_until_ = core_.now() + core_.some_of(core_.faults().no_space_max);
 }
 
 /// What could not be written counts as written from then on, as on Linux: the next sync says that all is well.
@@ -106,6 +117,16 @@ int SimFileAttempts::transfer_less(FileOp& op) {
   const auto flags = static_cast<int>(op.flags);
   return static_cast<int>(reads ? files_.read(op.fd, fewer, op.offset, flags)
                                 : files_.write(op.fd, fewer, op.offset, flags));
+}
+
+int SimFileAttempts::copy_less(FileOp& op) {
+  if (op.length < 2 || !core_.strikes(core_.faults().short_write)) return carry_out(op);
+  ++core_.counters().short_writes;
+  const std::int64_t asked = op.length;
+  op.length = static_cast<std::int64_t>(core_.some_of(static_cast<std::size_t>(asked - 1)));
+  const int result = carry_out(op);
+  op.length = asked;
+  return result;
 }
 
 // --- Calls -----------------------------------------------------------------------------------------------------------

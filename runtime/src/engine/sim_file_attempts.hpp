@@ -28,10 +28,13 @@ class SimFileAttempts {
   [[nodiscard]] int open(FileOp& op);
   [[nodiscard]] int fault(const FileOp& op);
   [[nodiscard]] int transfer_fault(const FileOp& op);
+  [[nodiscard]] int copy_fault(const FileOp& op);
   [[nodiscard]] int sync_fault(const FileOp& op);
   [[nodiscard]] int open_fault();
   [[nodiscard]] bool disk_full();
+  void fill_disk();
   [[nodiscard]] int transfer_less(FileOp& op);
+  [[nodiscard]] int copy_less(FileOp& op);
 
   SimCore& core_;
   SimFiles& files_;
