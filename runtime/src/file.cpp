@@ -133,10 +133,12 @@ void open_path(FileOp& op, std::error_code& error) noexcept {
 }
 
 /// The file that a descriptor becomes; without memory for that, the descriptor is closed.
-FileState* make_state(int fd, ::mode_t type, bool appends, const std::string& path, std::error_code& error) noexcept {
+FileState* make_state(int fd, ::mode_t type, std::uint64_t flags, const std::string& path,
+                      std::error_code& error) noexcept {
   try {
     auto* state = new FileState(fd, type, path);
-    state->appends = appends;
+    state->appends = (flags & O_APPEND) != 0;
+    state->cached = type == S_IFREG && (flags & O_DIRECT) == 0;
     state->bound.enter();
     return state;
   } catch (const std::bad_alloc&) {
@@ -167,7 +169,7 @@ File File::open(const std::string& path, const OpenOptions& options, std::error_
     open_path(op, error);
   }
   if (error) return {};
-  return File(make_state(op.result, op.file_type, (op.flags & O_APPEND) != 0, path, error));
+  return File(make_state(op.result, op.file_type, op.flags, path, error));
 }
 
 File File::open(const std::string& path, std::error_code& error) noexcept { return open(path, OpenOptions{}, error); }
@@ -188,8 +190,8 @@ File File::adopt(Fd&& fd, std::error_code& error) noexcept {
     error = std::make_error_code(std::errc::not_supported);
     return {};
   }
-  const bool appends = (::fcntl(fd.get(), F_GETFL) & O_APPEND) != 0;
-  return File(make_state(fd.release(), type, appends, {}, error));
+  const int flags = ::fcntl(fd.get(), F_GETFL);
+  return File(make_state(fd.release(), type, static_cast<std::uint64_t>(flags), {}, error));
 }
 
 Fd File::release() noexcept {

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -29,6 +30,8 @@ struct FileState {
   int fd;
   ::mode_t type;
   bool appends = false;   // open for appending
+  bool cached = true;     // reads go through the page cache
+  std::uint8_t cold = 0;  // so many reads are not tried in memory first, for the last one that was missed
   std::size_t users = 1;  // the File is one
   bool closed = false;    // by its File; what is under way goes on
   LoopBound bound;

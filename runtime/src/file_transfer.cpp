@@ -27,6 +27,10 @@ using detail::kAtCursor;
 
 constexpr std::size_t kLargestTransfer = 0x7ffff000;  // what the kernel moves with one call at most: read(2), Notes
 
+/// Reads that are not tried in memory first after one that was in vain: so a file that is not in memory pays for one
+/// attempt in so many.
+constexpr std::uint8_t kColdAfterMiss = 16;
+
 /// A FIFO is O_NONBLOCK and has its bytes in memory: the call never waits. It raises no SIGPIPE.
 std::size_t move_through_fifo(const FileOp& op, std::error_code& error) noexcept {
   if (detail::Loop::require().require_fiber().cancel_pending()) {
@@ -73,7 +77,10 @@ std::size_t move_some(FileState& state, FileVerb verb, std::span<const ::iovec> 
     op.offset = offset;
     op.appends = state.appends;
     op.non_blocking = state.waits();
+    op.try_first = reads && state.cached && state.cold == 0;
+    if (state.cold != 0) --state.cold;
     const std::size_t count = fifo ? move_through_fifo(op, error) : detail::settle(op, error);
+    if (op.missed) state.cold = kColdAfterMiss;
     if (!op.non_blocking || error != std::errc::resource_unavailable_try_again) return count;
     wait = true;
   }

@@ -65,6 +65,7 @@ class Engine {
   /// way to wait for it says so, and has done nothing; the caller then has a thread carry it out. By default that is
   /// the answer to all that may wait.
   [[nodiscard]] virtual FileStart start_file(FileOp& op) noexcept {
+    if (read_from_memory(op)) return FileStart::done;
     if (!never_waits(op)) return FileStart::blocking;
     run_file_call(op);
     return FileStart::done;

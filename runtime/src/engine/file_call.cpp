@@ -13,6 +13,9 @@
 namespace bight::detail {
 namespace {
 
+/// Reads of so many bytes at most are tried on the loop's thread: 256 of them, a slice's worth, take about 500 µs.
+constexpr std::size_t kReadAtOnce = std::size_t{16} * 1024;
+
 /// openat2(2), or openat(2) where that is not to be had (a kernel before 5.6, a seccomp profile) and not needed.
 long open_file(const FileOp& op) noexcept {
   ::open_how how{};
@@ -128,6 +131,22 @@ void run_file_call(FileOp& op) noexcept {
   op.result = static_cast<std::int32_t>(result < 0 ? -errno : result);
   if (once && op.result == -EINTR) op.result = 0;
   if (op.verb == FileVerb::open && op.result >= 0) settle_open(op);
+}
+
+bool read_from_memory(FileOp& op) noexcept {
+  if (!op.try_first || op.verb != FileVerb::read) return false;
+  std::size_t size = 0;
+  for (unsigned i = 0; i < op.count; ++i) size += op.pieces[i].iov_len;
+  if (size > kReadAtOnce) return false;
+  const ::ssize_t count = ::preadv2(op.fd, op.pieces, static_cast<int>(op.count), op.offset, RWF_NOWAIT);
+  if (count == 0 || count == static_cast<::ssize_t>(size)) {
+    op.result = static_cast<std::int32_t>(count);
+    return true;
+  }
+  // A part of it may be all that the file has, or all that is in memory: it is read again, whole.
+  if (count > 0 && op.offset == kAtCursor) ::lseek(op.fd, -count, SEEK_CUR);
+  op.missed = true;
+  return false;
 }
 
 void settle_open(FileOp& op) noexcept {

@@ -221,6 +221,7 @@ bool UringEngine::start(Op& op) noexcept {
 
 FileStart UringEngine::start_file(FileOp& op) noexcept {
   if (!files_.offers(op)) return Engine::start_file(op);
+  if (read_from_memory(op)) return FileStart::done;
   op.state = Op::State::started;
   ++waiting_;
   submit(op);
