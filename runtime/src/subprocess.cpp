@@ -273,7 +273,7 @@ void Subprocess::converse(std::string_view input, const CommunicateOptions& opti
   }
   scope.cancel();
   scope.join();
-  if (failure) detail::throw_error(failure, "read what " + name() + " says");
+  if (failure) detail::throw_error(failure, "read what " + process.name + " says");
 }
 
 Communication Subprocess::communicate(std::string_view input, const CommunicateOptions& options) {

@@ -45,12 +45,13 @@ class Redirect {
   /// A pipe, whose other end is Subprocess::input(), output() or errors().
   [[nodiscard]] static Redirect pipe() noexcept { return Redirect(Kind::pipe); }
   /// A pseudo-terminal, the same one for all of the child's streams that say so; the other side is
-  /// Subprocess::terminal(). The child gets a session of its own, whose controlling terminal that is.
+  /// Subprocess::terminal(). The child gets a session of its own, whose controlling terminal that is (unless `group`
+  /// says otherwise: then it has none).
   [[nodiscard]] static Redirect terminal() noexcept { return Redirect(Kind::terminal); }
   /// A descriptor of this process, which stays the caller's and is not touched.
   [[nodiscard]] static Redirect descriptor(int fd) noexcept { return Redirect(Kind::descriptor, fd); }
   /// A file, opened for reading; for writing from the start, made if there is none (mode 0666 less the umask); the
-  /// same for writing behind what there is.
+  /// same for writing behind what there is. Of a FIFO the opening waits for the other side, and can not be cancelled.
   [[nodiscard]] static Redirect read_file(std::string path);
   [[nodiscard]] static Redirect write_file(std::string path);
   [[nodiscard]] static Redirect append_file(std::string path);
@@ -128,8 +129,8 @@ struct SubprocessOptions {
 struct CommunicateOptions {
   Duration timeout = Duration::max();
   std::size_t output_max = 64 * 1024 * 1024;  ///< bytes kept of each stream; what comes after is read, and dropped
-  /// How long output is still waited for when the process has ended and nothing comes, because processes that it left
-  /// behind have the pipe open. Never is the wait longer than this, so not after a kill() either.
+  /// How long output is still waited for when the process has ended, whether by itself or killed, and nothing comes,
+  /// because processes that it left behind have the pipe open. Counted from the last that came.
   Duration linger = std::chrono::seconds(1);
 };
 
