@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <array>
 #include <exception>
 #include <new>
 #include <string>
 #include <utility>
 
 #include <bight/check.hpp>
+#include <bight/deadline.hpp>
 #include <bight/error.hpp>
 #include <bight/fiber.hpp>
 #include <bight/log.hpp>
 #include <bight/net/tcp.hpp>
+#include <bight/net/unix.hpp>
 #include <bight/report.hpp>
 #include <bight/scope.hpp>
 #include <bight/stop.hpp>
@@ -28,23 +31,39 @@ constexpr Duration kLook = std::chrono::milliseconds(1);
 constexpr Duration kHoldBack = std::chrono::milliseconds(1);
 constexpr Duration kHoldBackMax = std::chrono::milliseconds(64);
 
-using Handler = std::function<void(TcpStream)>;
-
 bool is_broken_connection(std::error_code error) noexcept {
   return error == std::errc::connection_reset || error == std::errc::connection_aborted ||
          error == std::errc::timed_out || error == std::errc::broken_pipe || error == std::errc::not_connected;
 }
 
+/// The listeners that shards share are TCP's.
+template <class Listener>
+constexpr bool kMayBeShared = requires(Listener& listener) {
+  listener.is_shared();
+};
+
 /// One serve() under way. Two fibers of its own accept and watch for the stop; the caller's waits for them.
-class Server {
+template <class Listener>
+class Server final : private detail::ServerFace {
  public:
-  Server(TcpListener& listener, const Handler& handler, const ServeOptions& options)
+  using Stream = decltype(std::declval<Listener&>().accept());
+  using Handler = std::function<void(Stream)>;
+
+  Server(Listener& listener, const Handler& handler, const ServeOptions& options)
       : listener_(listener), handler_(handler), options_(options) {
     BIGHT_CHECK(options.connections_max > 0, "a server that may have no connection can not serve");
+    BIGHT_CHECK(options.control == nullptr || !options.control->is_attached(),
+                "a ServeControl is used for two servers at a time");
     connection_options_.stack_size = options.stack_size;
     std::error_code ignored;
     address_ = listener.local_address(ignored).to_string();
     where_ = "the handler of a connection to " + address_;
+    if (options.control != nullptr) options.control->attach(*this);
+  }
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+  ~Server() {
+    if (options_.control != nullptr) options_.control->detach();
   }
 
   ServeStats run(bool close_listener);
@@ -53,17 +72,31 @@ class Server {
   class Place;
   struct Connection;
 
+  // ServerFace
+  void accepting_changed() noexcept override;
+  void finish() noexcept override {
+    if (acceptor_ != nullptr) acceptor_->cancel();
+  }
+  [[nodiscard]] const ServeStats& stats() const noexcept override { return stats_; }
+
+  [[nodiscard]] bool is_paused() const noexcept {
+    return options_.control != nullptr && !options_.control->is_accepting();
+  }
+  [[nodiscard]] bool is_finished() const noexcept {
+    return options_.control != nullptr && options_.control->is_finished();
+  }
   void accept_until_told();
   void accept_all(Scope& accepting);
   bool wait_for_place(Scope& accepting);
   void wait_for_share();
   void empty_queue();
-  void start(TcpStream stream);
+  void start(Stream stream);
   void rest(const char* missing, const std::exception& error);
-  void handle(TcpStream stream);
+  void handle(Stream stream);
+  [[nodiscard]] bool read_proxy_header(Stream& stream);
   void drain();
 
-  TcpListener& listener_;
+  Listener& listener_;
   const Handler& handler_;
   const ServeOptions& options_;
   SpawnOptions connection_options_;
@@ -71,6 +104,7 @@ class Server {
   std::string where_;
   ServeStats stats_;
   std::size_t connections_ = 0;
+  Fiber<void>* acceptor_ = nullptr;
   Fiber<void> full_;  // while there are connections_max: ends when there are fewer
   std::error_code full_error_;
   bool no_fiber_told_ = false;
@@ -79,10 +113,12 @@ class Server {
 };
 
 /// One of connections_max. Given back wherever it goes: at a connection's end, or when it never came to a fiber.
-class Server::Place {
+template <class Listener>
+class Server<Listener>::Place {
  public:
   explicit Place(Server& server) noexcept : server_(&server) {
-    ++server.connections_;
+    server.stats_.active = ++server.connections_;
+    server.stats_.peak = std::max(server.stats_.peak, server.connections_);
     this_shard::note_accepted();
   }
   Place(Place&& other) noexcept : server_(std::exchange(other.server_, nullptr)) {}
@@ -91,7 +127,7 @@ class Server::Place {
     if (server_ == nullptr) return;
     this_shard::note_closed();
     if (server_->options_.connection_is_request) this_shard::note_request();
-    --server_->connections_;
+    server_->stats_.active = --server_->connections_;
     if (server_->full_) server_->full_.cancel();
   }
   [[nodiscard]] Server& server() const noexcept { return *server_; }
@@ -101,18 +137,20 @@ class Server::Place {
 };
 
 /// What a connection's fiber runs, and what reports call it.
-struct Server::Connection {
+template <class Listener>
+struct Server<Listener>::Connection {
   Place place;  // outlives the stream, so that a connection whose place is taken has been closed
-  TcpStream stream;
+  Stream stream;
 
   void operator()() { place.server().handle(std::move(stream)); }
 };
 
-ServeStats Server::run(bool close_listener) {
+template <class Listener>
+ServeStats Server<Listener>::run(bool close_listener) {
   accept_until_told();
   if (options_.on_drain) options_.on_drain();
   if (close_listener) {
-    if (stop_requested() && !this_shard::is_retiring()) empty_queue();
+    if ((stop_requested() && !this_shard::is_retiring()) || is_finished()) empty_queue();
     listener_.close();
   }
   drain();
@@ -120,10 +158,17 @@ ServeStats Server::run(bool close_listener) {
   return stats_;
 }
 
-void Server::accept_until_told() {
+template <class Listener>
+void Server<Listener>::accept_until_told() {
   Fiber<void> acceptor;  // outlives the scope, whose fibers use it
   Scope accepting;
+  if (is_finished()) return;
   acceptor = accepting.spawn({.name = "serve: accept"}, [&] { accept_all(accepting); });
+  struct Known {
+    Fiber<void>*& pointer;
+    ~Known() { pointer = nullptr; }
+  } const known{acceptor_};
+  acceptor_ = &acceptor;
   accepting
       .spawn({.name = "serve: wait for the stop"},
              [&] {
@@ -136,11 +181,14 @@ void Server::accept_until_told() {
   accepting.join();
 }
 
-void Server::accept_all(Scope& accepting) {
+template <class Listener>
+void Server<Listener>::accept_all(Scope& accepting) {
   while (wait_for_place(accepting)) {
-    if (listener_.is_shared()) wait_for_share();
+    if constexpr (kMayBeShared<Listener>) {
+      if (listener_.is_shared()) wait_for_share();
+    }
     std::error_code error;
-    TcpStream stream = listener_.accept(error);
+    Stream stream = listener_.accept(error);
     if (!error) {
       ++stats_.accepted;
       start(std::move(stream));
@@ -154,8 +202,9 @@ void Server::accept_all(Scope& accepting) {
 }
 
 /// False: the listener is of no use any more.
-bool Server::wait_for_place(Scope& accepting) {
-  while (connections_ >= options_.connections_max) {
+template <class Listener>
+bool Server<Listener>::wait_for_place(Scope& accepting) {
+  while (connections_ >= options_.connections_max || is_paused()) {
     if (!listener_.is_open()) return false;
     try {
       // A fiber whose end is the news. What it waits for never comes, for a socket that listens is not writable; but it
@@ -178,22 +227,26 @@ bool Server::wait_for_place(Scope& accepting) {
 
 /// Of processes that share a listener, one that has clearly more connections than the others leaves new ones to them.
 /// While it holds back it is not among those whom the kernel wakes. But it takes one that nobody else takes.
-void Server::wait_for_share() {
-  Duration pause = kHoldBack;
-  while (this_shard::has_more_than_its_share() && listener_.is_open()) {
-    sleep_for(pause);
-    if (listener_.has_waiting()) return;
-    pause = std::min(pause * 2, kHoldBackMax);
+template <class Listener>
+void Server<Listener>::wait_for_share() {
+  if constexpr (kMayBeShared<Listener>) {
+    Duration pause = kHoldBack;
+    while (this_shard::has_more_than_its_share() && listener_.is_open()) {
+      sleep_for(pause);
+      if (listener_.has_waiting()) return;
+      pause = std::min(pause * 2, kHoldBackMax);
+    }
   }
 }
 
 /// Accepts whom the system has let in already: they took it for a promise, and closing the listener would reset them.
-void Server::empty_queue() {
+template <class Listener>
+void Server<Listener>::empty_queue() {
   listener_.set_timeout(kLook);
   // As many as the queue holds, for without an end to those who come there would be none to this.
   for (int left = listener_.backlog(); left >= 0 && connections_ < options_.connections_max; --left) {
     std::error_code error;
-    TcpStream stream = listener_.accept(error);
+    Stream stream = listener_.accept(error);
     if (error == std::errc::operation_canceled) throw Cancelled{};
     if (error) return;
     ++stats_.accepted;
@@ -201,16 +254,19 @@ void Server::empty_queue() {
   }
 }
 
-void Server::start(TcpStream stream) {
+template <class Listener>
+void Server<Listener>::start(Stream stream) {
   try {
     handlers_.spawn(connection_options_, Connection{Place(*this), std::move(stream)}).detach();
   } catch (const std::exception& error) {
+    ++stats_.unserved;
     rest("for a connection, which is closed", error);
   }
 }
 
 /// There are too many fibers, or there is no memory for another one. That may pass.
-void Server::rest(const char* missing, const std::exception& error) {
+template <class Listener>
+void Server<Listener>::rest(const char* missing, const std::exception& error) {
   if (!std::exchange(no_fiber_told_, true)) {
     try {
       bight::detail::log_warning(std::string("serve: no fiber ") + missing + " (said once): " + error.what());
@@ -221,8 +277,13 @@ void Server::rest(const char* missing, const std::exception& error) {
   sleep_for(kNoFiberPause);
 }
 
-void Server::handle(TcpStream stream) {
+template <class Listener>
+void Server<Listener>::handle(Stream stream) {
   try {
+    if (options_.proxy == ProxyProtocol::required && !read_proxy_header(stream)) {
+      ++stats_.rejected;
+      return;
+    }
     handler_(std::move(stream));
   } catch (const Cancelled&) {
     throw;
@@ -235,20 +296,58 @@ void Server::handle(TcpStream stream) {
   }
 }
 
-void Server::drain() {
+/// False: there is none, or not in time.
+template <class Listener>
+bool Server<Listener>::read_proxy_header(Stream& stream) {
+  ProxyParser parser(options_.proxy_header_max);
+  std::error_code error;
+  const bool in_time = move_on_after(options_.proxy_timeout, [&] {
+    std::array<std::byte, 512> buffer;
+    while (const std::size_t wanted = parser.wanted()) {
+      const std::size_t count = stream.read(std::span(buffer).first(std::min(wanted, buffer.size())), error);
+      if (error == std::errc::operation_canceled) this_fiber::checkpoint();
+      if (error || count == 0) return;
+      parser.feed(std::span(buffer).first(count));
+    }
+  });
+  if (!in_time || parser.wanted() != 0 || parser.complaint() != nullptr) return false;
+  stream.set_proxy_header(parser.header());
+  return true;
+}
+
+template <class Listener>
+void Server<Listener>::accepting_changed() noexcept {
+  if (is_paused()) {
+    listener_.socket().expire_read();  // has an accept under way look again
+  } else if (full_) {
+    full_.cancel();
+  }
+}
+
+template <class Listener>
+void Server<Listener>::drain() {
   if (!handlers_.wait_until(bight::detail::saturating_add(now(), options_.drain))) handlers_.cancel();
   handlers_.join();
 }
 
 }  // namespace
 
-ServeStats serve(TcpListener& listener, const Handler& handler, const ServeOptions& options) {
-  return Server(listener, handler, options).run(false);
+ServeStats serve(TcpListener& listener, const std::function<void(TcpStream)>& handler, const ServeOptions& options) {
+  return Server<TcpListener>(listener, handler, options).run(false);
 }
 
-ServeStats serve(TcpListener&& listener, const Handler& handler, const ServeOptions& options) {
+ServeStats serve(TcpListener&& listener, const std::function<void(TcpStream)>& handler, const ServeOptions& options) {
   TcpListener own = std::move(listener);
-  return Server(own, handler, options).run(true);
+  return Server<TcpListener>(own, handler, options).run(true);
+}
+
+ServeStats serve(UnixListener& listener, const std::function<void(UnixStream)>& handler, const ServeOptions& options) {
+  return Server<UnixListener>(listener, handler, options).run(false);
+}
+
+ServeStats serve(UnixListener&& listener, const std::function<void(UnixStream)>& handler, const ServeOptions& options) {
+  UnixListener own = std::move(listener);
+  return Server<UnixListener>(own, handler, options).run(true);
 }
 
 }  // namespace bight::net

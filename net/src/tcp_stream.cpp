@@ -2,51 +2,26 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 
 #include <algorithm>
-#include <array>
 #include <limits>
 
 #include <bight/error.hpp>
 #include <bight/net/tcp.hpp>
 
 #include "describe.hpp"
+#include "stream_calls.hpp"
 
 namespace bight::net {
 namespace {
 
+using detail::fill;
+using detail::throw_not_filled;
 using detail::throw_with_local;
 using detail::throw_with_peer;
 
 constexpr const char* kRead = "read from";
 constexpr const char* kWrite = "write to";
-
-/// Reads until `buffer` is full, the stream ends or an error comes. Returns how much was read.
-std::size_t fill(Socket& socket, std::span<std::byte> buffer, std::error_code& error) {
-  error.clear();
-  std::size_t filled = 0;
-  while (filled < buffer.size()) {
-    const std::size_t count = socket.read(buffer.subspan(filled), error);
-    if (error) break;
-    if (count == 0) {
-      error = std::make_error_code(std::errc::connection_aborted);
-      break;
-    }
-    filled += count;
-  }
-  return filled;
-}
-
-[[noreturn]] void throw_not_filled(std::error_code error, const Socket& socket, std::size_t filled,
-                                   std::size_t wanted) {
-  if (error == std::errc::operation_canceled || error == std::errc::bad_file_descriptor)
-    throw_with_peer(error, kRead, socket);
-  std::string what = std::string(kRead) + ' ' + detail::describe_peer(socket);
-  what += error == std::errc::connection_aborted ? ": end of stream after " : ": after ";
-  what += std::to_string(filled) + " of " + std::to_string(wanted) + " bytes";
-  bight::detail::throw_error(error, what);
-}
 
 std::span<const std::byte> bytes_of(std::string_view text) noexcept { return std::as_bytes(std::span(text)); }
 
@@ -116,18 +91,7 @@ void TcpStream::write_all(std::span<const std::span<const std::byte>> pieces) {
 }
 
 void TcpStream::write_all(std::span<const std::span<const std::byte>> pieces, std::error_code& error) {
-  error.clear();
-  std::array<::iovec, 128> gathered;  // 2 KiB of the fiber's stack
-  while (!pieces.empty() && !error) {
-    const std::size_t count = std::min(pieces.size(), gathered.size());
-    std::transform(pieces.begin(), pieces.begin() + static_cast<std::ptrdiff_t>(count), gathered.begin(),
-                   [](auto piece) {
-                     // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): an iovec is for reading, too
-                     return ::iovec{const_cast<std::byte*>(piece.data()), piece.size()};
-                   });
-    socket_.write_all(std::span(gathered.data(), count), error);
-    pieces = pieces.subspan(count);
-  }
+  detail::write_pieces(socket_, pieces, error);
 }
 
 // --- Ending ----------------------------------------------------------------------------------------------------------
@@ -207,6 +171,10 @@ Address TcpStream::peer_address() const {
 }
 
 Address TcpStream::peer_address(std::error_code& error) const noexcept {
+  if (proxy_ != nullptr && proxy_->source) {
+    error.clear();
+    return *proxy_->source;
+  }
   ::sockaddr_storage address{};
   const ::socklen_t length = socket_.peer_name(address, error);
   return error ? Address() : Address::from_native(reinterpret_cast<const ::sockaddr*>(&address), length);

@@ -235,6 +235,10 @@ int Socket::option(int level, int name, std::error_code& error) const noexcept {
   return value;
 }
 
+void Socket::option(int level, int name, void* value, ::socklen_t& size, std::error_code& error) const noexcept {
+  settle(Loop::require().engine().sockets().get_option(fd_, level, name, value, &size), error);
+}
+
 ::socklen_t Socket::local_name(::sockaddr_storage& address, std::error_code& error) const noexcept {
   ::socklen_t length = sizeof address;
   settle(Loop::require().engine().sockets().local_name(fd_, reinterpret_cast<::sockaddr*>(&address), &length), error);

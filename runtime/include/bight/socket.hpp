@@ -73,6 +73,7 @@ class Socket : public Descriptor {
   void set_option(int level, int name, int value, std::error_code& error) noexcept;
   void set_option(int level, int name, const void* value, ::socklen_t size, std::error_code& error) noexcept;
   [[nodiscard]] int option(int level, int name, std::error_code& error) const noexcept;
+  void option(int level, int name, void* value, ::socklen_t& size, std::error_code& error) const noexcept;
   /// getsockname, getpeername. Returns the length of what was put into `address`.
   ::socklen_t local_name(::sockaddr_storage& address, std::error_code& error) const noexcept;
   ::socklen_t peer_name(::sockaddr_storage& address, std::error_code& error) const noexcept;

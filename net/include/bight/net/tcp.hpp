@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -24,6 +25,9 @@
 #include <bight/chunk.hpp>
 #include <bight/fd.hpp>
 #include <bight/net/address.hpp>
+#include <bight/net/detail/acceptor.hpp>
+#include <bight/net/proxy_protocol.hpp>
+#include <bight/net/serve_options.hpp>
 #include <bight/shards.hpp>
 #include <bight/socket.hpp>
 #include <bight/time.hpp>
@@ -88,14 +92,19 @@ class TcpStream {
 
   [[nodiscard]] Address local_address() const;
   [[nodiscard]] Address local_address(std::error_code& error) const noexcept;
+  /// Whom the connection comes from, by a PROXY header if it had one, else the system's word.
   [[nodiscard]] Address peer_address() const;
   [[nodiscard]] Address peer_address(std::error_code& error) const noexcept;
+  /// The PROXY header that it began with (ServeOptions::proxy), or null.
+  [[nodiscard]] const ProxyHeader* proxy_header() const noexcept { return proxy_.get(); }
+  void set_proxy_header(ProxyHeader header) { proxy_ = std::make_unique<const ProxyHeader>(std::move(header)); }
 
   [[nodiscard]] bool is_open() const noexcept { return static_cast<bool>(socket_); }
   [[nodiscard]] Socket& socket() noexcept { return socket_; }
 
  private:
   Socket socket_;
+  std::unique_ptr<const ProxyHeader> proxy_;
 };
 
 struct ConnectOptions {
@@ -152,21 +161,15 @@ class TcpListener {
   [[nodiscard]] bool is_shared() const noexcept { return shared_; }
   /// Whether a connection waits to be accepted. Does not wait.
   [[nodiscard]] bool has_waiting() const noexcept;
-  [[nodiscard]] bool is_open() const noexcept { return static_cast<bool>(socket_); }
-  [[nodiscard]] Socket& socket() noexcept { return socket_; }
+  [[nodiscard]] bool is_open() const noexcept { return static_cast<bool>(acceptor_.socket()); }
+  [[nodiscard]] Socket& socket() noexcept { return acceptor_.socket(); }
 
  private:
   TcpListener(Socket socket, const ListenOptions& options) noexcept;
 
-  [[nodiscard]] TcpStream ride_out(std::error_code& error);
-  void note_exhaustion(std::error_code error) noexcept;
-
-  Socket socket_;
-  Socket reserve_;  // a descriptor to give up when there are no others: see ride_out()
+  detail::Acceptor acceptor_;
   ListenOptions options_;
   bool shared_ = false;
-  unsigned accepted_in_a_row_ = 0;
-  TimePoint outage_over_{};
 };
 
 /// A listening socket for run_shards: one, made in the supervisor, from which all workers accept. So what is queued on
@@ -211,23 +214,6 @@ class ShardedListener {
   ::pid_t owner_;  // where bind() was called
 };
 
-struct ServeOptions {
-  std::size_t connections_max = 1'000'000;    ///< beyond this, no more are accepted until one ends
-  Duration drain = std::chrono::seconds(10);  ///< from the stop request to the cancelling of what still runs; zero: at
-                                              ///< once
-  std::size_t stack_size = 0;                 ///< of the handlers' fibers; 0: the loop's default
-  bool connection_is_request = true;  ///< a connection that has ended counts as a request served (this_shard.hpp); off
-                                      ///< for handlers that count their requests
-  /// Called once when accepting has ended, for whatever reason, and the drain begins: time to tell handlers that wait
-  /// for nothing in particular. Not when the caller is cancelled. Must not wait.
-  std::function<void()> on_drain{};
-};
-
-struct ServeStats {
-  std::uint64_t accepted = 0;
-  std::uint64_t failed = 0;  ///< handlers that ended with an error
-};
-
 /// Runs `handler(TcpStream)` in a fiber of its own for every connection, until a stop is requested (stop.hpp), the
 /// listener is closed or accepting fails for good. Then no more are accepted, handlers get `drain` to end, and are
 /// cancelled. When the caller is cancelled, the handlers are, too, at once. Returns (or throws) when all have ended.
@@ -236,6 +222,9 @@ struct ServeStats {
 /// was passed as an rvalue: then, at a stop, those whom the system has let in already are accepted, too (as long as
 /// there is room for them), and it is closed before the drain, so that later ones are refused. A shard that retires
 /// while others go on leaves those to them.
+///
+/// The handler's stream is closed when the handler returns, unless it has been moved elsewhere. ServeOptions::control
+/// is a handle to stop and start accepting by, to end this server alone, and to look at its figures.
 ///
 /// Connections are counted for the supervisor, if there is one (this_shard.hpp).
 ///
