@@ -286,6 +286,62 @@ def run_many_processes(program, engine):
     print("many_processes_one_file: well")
 
 
+def run_parallel_grep(program, engine):
+    """Finds what Python finds, in text only, and tells of what it can not read."""
+    with tempfile.TemporaryDirectory() as folder:
+        expected = []
+        for number in range(40):
+            path = Path(folder, f"d{number % 4}", f"e{number % 3}", f"file{number}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lines = [f"line {line} of {number}{' with a needle' if (line + number) % 50 == 0 else ''}"
+                     for line in range(200)]
+            path.write_text("\n".join(lines))
+            expected += [f"{path}:{i + 1}:{line}" for i, line in enumerate(lines) if "needle" in line]
+        Path(folder, "binary").write_bytes(b"\0needle\n")
+        Path(folder, "circle").symlink_to(".")
+        command = [program, "needle", folder]
+        done = subprocess.run(command, env=dict(os.environ, BIGHT_ENGINE=engine), capture_output=True, text=True,
+                              timeout=PATIENCE, check=False)
+        *found, last = done.stdout.splitlines()
+        check(sorted(found) == sorted(expected), f"it said {found[:5]}")
+        check(last == f"{len(expected)} lines in 40 files" and done.stderr == "" and done.returncode == 0, done)
+    print("parallel_grep: well")
+
+
+def run_tail(program, engine):
+    """Follows a file through additions, rotation and truncation."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "log")
+        path.write_text(lines_of(*range(100)))
+        with subprocess.Popen([program, path], env=dict(os.environ, BIGHT_ENGINE=engine), stdout=subprocess.PIPE,
+                              text=True) as tail:
+            try:
+                def hears(*lines):
+                    for line in lines:
+                        heard = tail.stdout.readline()
+                        check(heard == f"{line}\n", f"tail said {heard!r} instead of {line!r}")
+
+                def add(text):
+                    with path.open("a") as file:
+                        file.write(text)
+
+                hears(*range(90, 100))
+                add("more\nunfinish")
+                hears("more")
+                add("ed\n")
+                hears("unfinished")
+                path.rename(path.with_suffix(".1"))
+                path.write_text("after the rotation\n")
+                hears("after the rotation")
+                path.write_text("cut\n")
+                hears("cut")
+                tail.send_signal(signal.SIGTERM)
+                check(tail.stdout.read() == "" and tail.wait(PATIENCE) == 128 + signal.SIGTERM, "tail did not end well")
+            finally:
+                tail.kill()
+    print("tail: well")
+
+
 def main():
     folder, engine = Path(sys.argv[1]), sys.argv[2]
     for name in sorted(EXACT.keys() | RULES.keys()):
@@ -296,6 +352,8 @@ def main():
         run_chat(folder / "chat", engine)
         run_shell(folder / "shell", engine)
         run_process_lock(folder / "process_lock", engine)
+        run_parallel_grep(folder / "parallel_grep", engine)
+        run_tail(folder / "tail", engine)
         run_many_processes(folder / "many_processes_one_file", engine)
 
 
