@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <bight/log.hpp>
 
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <climits>
 #include <cstdlib>
 #include <string>
 #include <thread>
@@ -98,6 +101,59 @@ TEST(Log, LinesOfSeveralThreadsDoNotMix) {
     at = end + 1;
   }
   EXPECT_EQ(lines, 200U);
+}
+
+/// Every line of `text`, without its end.
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    lines.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return lines;
+}
+
+// Records of many lines, too: these are longer than what a pipe takes in one go.
+TEST(Log, LinesOfManyProcessesDoNotMix) {
+  constexpr int kProcesses = 12;
+  constexpr int kRecords = 40;
+  constexpr int kLines = 60;
+  const auto ended = in_child([] {
+    set_log_level(LogLevel::info);
+    std::vector<pid_t> children;
+    for (int i = 0; i < kProcesses; ++i) {
+      const pid_t child = ::fork();
+      if (child != 0) {
+        children.push_back(child);
+        continue;
+      }
+      std::string record(150, static_cast<char>('a' + i));
+      for (int line = 1; line < kLines; ++line) record += "\n" + std::string(150, static_cast<char>('a' + i));
+      for (int k = 0; k < kRecords; ++k) detail::log(LogLevel::info, record);
+      ::_exit(0);
+    }
+    for (const pid_t child : children) ::waitpid(child, nullptr, 0);
+    return 0;
+  });
+  std::size_t count = 0;
+  for (const std::string& line : lines_of(ended.errors)) {
+    ++count;
+    const std::string content(150, line.back());
+    ASSERT_TRUE(line == "bight: " + content || line == "  " + content) << line;
+  }
+  EXPECT_EQ(count, static_cast<std::size_t>(kProcesses * kRecords * kLines));
+}
+
+TEST(Log, LongLinesAreBroken) {
+  const std::string text = logged(LogLevel::info, LogLevel::info, std::string(2500, '\x01'));
+  std::size_t escaped = 0;
+  for (const std::string& line : lines_of(text)) {
+    EXPECT_LT(line.size(), static_cast<std::size_t>(PIPE_BUF));
+    for (std::size_t at = line.find("\\x01"); at != std::string::npos; at = line.find("\\x01", at + 1)) ++escaped;
+  }
+  EXPECT_EQ(escaped, 2500U);
+  EXPECT_EQ(lines_of(text).size(), 3U);
 }
 
 }  // namespace

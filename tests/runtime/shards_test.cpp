@@ -29,6 +29,7 @@
 #include <bight/time.hpp>
 
 #include "child.hpp"
+#include "supervised.hpp"
 
 namespace {
 
@@ -55,91 +56,10 @@ using namespace std::chrono_literals;
 using test::Child;
 using test::describe;
 using test::in_child;
-
-/// Lines from the workers to the test. A line is one write, so lines of different workers do not mix.
-class Reports {
- public:
-  Reports() {
-    std::array<int, 2> pipe{};
-    if (::pipe(pipe.data()) != 0) throw std::system_error(errno, std::generic_category(), "pipe");
-    read_end_ = Fd(pipe[0]);
-    write_end_ = Fd(pipe[1]);
-  }
-
-  /// A worker's side: "WHAT INDEX PID".
-  void tell(std::string_view what, std::size_t index) const {
-    const std::string line = std::string(what) + " " + std::to_string(index) + " " + std::to_string(::getpid()) + "\n";
-    [[maybe_unused]] const auto written = ::write(write_end_.get(), line.data(), line.size());
-  }
-
-  struct Report {
-    std::string what;
-    std::size_t index = 0;
-    pid_t pid = 0;
-  };
-
-  /// The test's side: the next line; {"nothing"} when none comes for 20 s, {"end"} when all who could write are gone.
-  Report next() {
-    for (;;) {
-      if (const auto end = text_.find('\n'); end != std::string::npos) {
-        Report report;
-        std::array<char, 32> what{};
-        std::sscanf(text_.c_str(), "%31s %zu %d", what.data(), &report.index, &report.pid);
-        report.what = what.data();
-        text_.erase(0, end + 1);
-        return report;
-      }
-      pollfd poll{read_end_.get(), POLLIN, 0};
-      if (::poll(&poll, 1, 20'000) <= 0) return {"nothing"};
-      std::array<char, 1000> buffer{};
-      const ssize_t count = ::read(read_end_.get(), buffer.data(), buffer.size());
-      if (count <= 0) return {"end"};
-      text_.append(buffer.data(), static_cast<std::size_t>(count));
-    }
-  }
-
-  Report expect(std::string_view what) {
-    Report report = next();
-    EXPECT_EQ(report.what, what);
-    return report;
-  }
-
-  void close_write_end() { write_end_.reset(); }
-
- private:
-  Fd read_end_;
-  Fd write_end_;
-  std::string text_;
-};
-
-/// A supervisor in a child process.
-struct Supervised {
-  Reports reports;
-  Child child;
-
-  Supervised(const ShardOptions& options, const std::function<void(Shard&, const Reports&)>& main)
-      : child([&] {
-          set_log_level(LogLevel::warning);
-          ::setpgid(0, 0);
-          return run_shards(options, [&](Shard& shard) { main(shard, reports); });
-        }) {
-    reports.close_write_end();
-  }
-};
-
-void serve_until_stop(Shard& shard, const Reports& reports) {
-  reports.tell("began", shard.index());
-  wait_for_stop();
-  reports.tell("drained", shard.index());
-}
-
-ShardOptions two_shards() {
-  ShardOptions options;
-  options.count = 2;
-  options.back_off = 1ms;
-  options.run.engine = EngineChoice::epoll;
-  return options;
-}
+using test::Reports;
+using test::serve_until_stop;
+using test::Supervised;
+using test::two_shards;
 
 TEST(Shards, WorkUntilTheSignalAndDrain) {
   for (const int signal : {SIGTERM, SIGINT}) {

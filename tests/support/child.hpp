@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <csignal>
 #include <cstdlib>
 #include <exception>
 #include <string>
@@ -54,6 +55,15 @@ class Child {
     ::_exit(code);
   }
 
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+  /// One that was not waited for, since the test has failed, does not stay.
+  ~Child() {
+    if (waited_) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+
   [[nodiscard]] pid_t pid() const noexcept { return pid_; }
 
   /// Waits for its end (and that of all children of its own, for they hold its standard error).
@@ -65,12 +75,14 @@ class Child {
       ended.errors.append(buffer.data(), static_cast<std::size_t>(count));
     }
     ::waitpid(pid_, &ended.status, 0);
+    waited_ = true;
     return ended;
   }
 
  private:
   Fd errors_;
   pid_t pid_ = 0;
+  bool waited_ = false;
 };
 
 template <class Body>

@@ -17,8 +17,9 @@ void set_log_level(LogLevel level) noexcept;
 
 namespace detail {
 
-/// Writes one line with a single write(2), so that lines of several threads and processes do not mix. Control bytes are
-/// escaped.
+/// Writes a line, or a record of several, with write(2)s of at most PIPE_BUF bytes that end with a line, so that lines
+/// of several threads and processes do not mix: neither in a pipe nor in a file that was opened once (or with
+/// O_APPEND). Very long lines are broken, visibly. Control bytes are escaped.
 void log(LogLevel level, std::string_view text) noexcept;
 inline void log_warning(std::string_view text) noexcept { log(LogLevel::warning, text); }
 

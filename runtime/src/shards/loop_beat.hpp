@@ -16,9 +16,9 @@ class LoopBeat {
   LoopBeat(std::atomic<std::uint64_t>& beat, LoopStats& stats) noexcept : beat_(beat), stats_(stats) {}
 
   /// Fibers get their turn.
-  void turn() noexcept { beat_.store(count_ = (count_ + 2) | 1U, std::memory_order_relaxed); }
+  void turn() noexcept { beat_.store(count_ = (count_ + 1) | 1U, std::memory_order_relaxed); }
   /// The loop is going to wait for the system, where nothing can hang it.
-  void rest() noexcept { beat_.store(++count_, std::memory_order_relaxed); }
+  void rest() noexcept { beat_.store(count_ = (count_ | 1U) + 1, std::memory_order_relaxed); }
 
   static constexpr Duration kStatsPeriod = std::chrono::milliseconds(100);
   [[nodiscard]] bool stats_due(TimePoint time) noexcept {

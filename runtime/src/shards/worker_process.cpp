@@ -90,6 +90,7 @@ int run_worker(const WorkerContext& context) {
   LoopBeat beat(context.slot.beat, context.slot.loop);
   const int status = bight::run(context.options.run, [&] {
     Loop& loop = Loop::require();
+    beat.turn();  // this one, which began unwatched
     loop.set_beat(&beat);
     const QuitSignal quit(loop);
     if (context.options.on_reopen_logs) {
