@@ -119,11 +119,15 @@ TEST(ShardSignals, HangupsDuringAReloadAreOneMore) {
   options.count = 1;
   Reports events;
   options.on_reload = [&] { events.tell("reload", 0); };
+  const test::SharedCounter started;
   const test::SharedCounter go;
   Supervised supervised(options, [&](Shard& shard, const Reports& reports) {
     reports.tell("began", shard.index());
-    while (*go == 0) sleep_for(1ms);
-    serve_until_stop(shard, reports);
+    if ((*started)++ == 1) {
+      while (*go == 0) sleep_for(1ms);
+    }
+    wait_for_stop();
+    reports.tell("drained", shard.index());
   });
   events.close_write_end();
   supervised.reports.expect("began");
