@@ -19,7 +19,8 @@
 namespace bight::detail {
 namespace {
 
-constexpr std::size_t kAlign = 16;  // of frames, so that none of their heads is split
+constexpr std::size_t kKept = 1024 * 1024;  // bytes of memory for messages that an end keeps for the next one
+constexpr std::size_t kAlign = 16;          // of frames, so that none of their heads is split
 
 constexpr std::size_t padded(std::size_t size) noexcept { return (size + kAlign - 1) / kAlign * kAlign; }
 
@@ -106,7 +107,10 @@ void Lane::publish() noexcept {
 
 Lane::Got Lane::receive(Message& message) {
   LaneRing& ring = in();
-  if (!assembling_) assembled_.clear();
+  if (!assembling_) {
+    if (assembled_.capacity() > kKept) assembled_ = {};
+    assembled_.clear();
+  }
   for (;;) {
     const std::uint64_t there = ring.written.load(std::memory_order_acquire) - read_;
     if (there == 0) return Got::nothing;

@@ -82,7 +82,9 @@ void PoolCore::listen() {
     while (take_report()) {
     }
   } catch (const Cancelled&) {
-    fail_all(closed_error("the fiber whose ProcessPool it is has been cancelled"));
+    if (terminated_) return;
+    broken_ = closed_error("the fiber whose ProcessPool it is has been cancelled");
+    fail_all(broken_);
   } catch (...) {
     give_up(describe_error(std::current_exception()));
   }
@@ -286,25 +288,32 @@ bool PoolCore::take_results(Seat& seat) {
     switch (seat.lane.receive(message)) {
       case Lane::Got::nothing: return true;
       case Lane::Got::nonsense: return false;
-      case Lane::Got::message: on_message(seat, message); break;
+      case Lane::Got::message:
+        if (!on_message(seat, message)) return false;
+        break;
     }
   }
 }
 
-void PoolCore::on_message(Seat& seat, const Lane::Message& message) {
+/// False: it was nonsense.
+bool PoolCore::on_message(Seat& seat, const Lane::Message& message) {
   if (message.kind == LaneKind::kReady) {
     seat.ready = true;
     unfit_ = 0;
-    return;
+    return true;
   }
   if (message.kind == LaneKind::kUnfit) {
-    const auto failure = decode<RemoteFailure>(message.bytes);
-    seat.unfit = failure.type + ": " + failure.what;
-    return;
+    try {
+      const auto failure = decode<RemoteFailure>(message.bytes);
+      seat.unfit = failure.type + ": " + failure.what;
+    } catch (const DecodeError&) {
+      return false;
+    }
+    return true;
   }
   const auto sent = std::find_if(seat.sent.begin(), seat.sent.end(),
                                  [&](const Seat::Sent& each) { return each.ticket == message.ticket; });
-  if (sent == seat.sent.end()) return;
+  if (sent == seat.sent.end()) return false;
   const std::shared_ptr<PoolTask> task = std::move(sent->task);
   seat.sent.erase(sent);
   ++counts_.completed;
@@ -319,6 +328,7 @@ void PoolCore::on_message(Seat& seat, const Lane::Message& message) {
   } catch (...) {
     finish(*task, std::current_exception());
   }
+  return true;
 }
 
 bool PoolCore::has_room(const Seat& seat) const noexcept {

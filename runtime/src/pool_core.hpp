@@ -84,7 +84,7 @@ class PoolCore {
 
   // Tasks.
   [[nodiscard]] bool take_results(Seat& seat);
-  void on_message(Seat& seat, const Lane::Message& message);
+  [[nodiscard]] bool on_message(Seat& seat, const Lane::Message& message);
   void feed();
   [[nodiscard]] Seat* freest() noexcept;
   [[nodiscard]] bool has_room(const Seat& seat) const noexcept;

@@ -123,6 +123,7 @@ void run_worker(Fd socket, Fd memory, const ProcessPoolOptions& options) {
     const ProcessPoolOptions& options;
     int status = 0;
   } start{std::move(socket), std::move(memory), options};
+  ::prctl(PR_SET_NAME, options.name.c_str());  // NOLINT(cppcoreguidelines-pro-type-vararg)
   RunOptions run = options.run;
   run.stop_on_signals = false;
   start.status = 1;

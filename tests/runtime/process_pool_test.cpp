@@ -360,6 +360,37 @@ TEST(ProcessPool, ImapLooksAheadSoFarAndNoFarther) {
   });
 }
 
+TEST(ProcessPool, AnElementThatIsTooLargeIsAnErrorInItsPlace) {
+  on_pool_loop([] {
+    ProcessPool pool({.workers = 1, .message_max = 1000});
+    const std::vector<std::string> texts{"a", std::string(5000, 'x'), "c"};
+    std::string said;
+    for (auto& outcome : pool.imap(texts, [](const std::string& text) { return text + text; })) {
+      try {
+        said += outcome.get();
+      } catch (const std::system_error& error) {
+        said += error.code() == std::errc::message_size ? "!" : "?";
+      }
+    }
+    EXPECT_EQ(said, "aa!cc");
+  });
+}
+
+TEST(ProcessPool, ImapThatIsCancelledLosesNothing) {
+  on_pool_loop([] {
+    ProcessPool pool({.workers = 1, .queue_max = 1});
+    auto outcomes = pool.imap(test::iota(0, 60), hold, {.look_ahead = 40});
+    EXPECT_FALSE(move_on_after(5ms, [&] { static_cast<void>(outcomes.next()); }));
+    board().gate = true;
+    for (int i = 0; i < 60; ++i) {
+      auto outcome = outcomes.next();
+      ASSERT_TRUE(outcome);
+      EXPECT_EQ(outcome->get(), i);
+    }
+    EXPECT_FALSE(outcomes.next());
+  });
+}
+
 TEST(ProcessPool, ImapUnorderedYieldsWhatIsDone) {
   on_pool_loop([] {
     ProcessPool pool({.workers = 2});

@@ -305,26 +305,35 @@ class ProcessImap {
     if (options_.look_ahead == 0) options_.look_ahead = 8 * pool.workers() * options_.chunk;
   }
 
+  /// A task that could not be given, for the wait for room was cut short, is kept for the next time.
   void fill() {
     while (!tasks_.empty() && tasks_.front()->over) tasks_.pop_front();
-    while (!fed_ && begun_ + options_.chunk <= read_ + std::max(options_.look_ahead, options_.chunk)) {
-      detail::ChunkWriter<detail::CallElement, F, Item, R> writer(f_);
+    while (next_ != nullptr || make_next()) {
       try {
-        if (!at_) at_.emplace(std::ranges::begin(range_));
-        for (; *at_ != std::ranges::end(range_) && writer.count() < options_.chunk; ++*at_) writer.add(**at_);
-        fed_ = writer.count() < options_.chunk;
-      } catch (const Cancelled&) {
-        throw;
-      } catch (...) {
-        range_error_ = std::current_exception();
-        fed_ = true;
+        pool_.submit(next_);
+      } catch (const std::system_error&) {  // too large: that is these elements' outcome
+        next_->fail(std::current_exception());
+        next_->over = true;
       }
-      if (writer.count() == 0) return;
-      auto task = std::make_shared<Task>(writer.finish(), state_, begun_, writer.count());
-      pool_.submit(task);
-      begun_ += writer.count();
-      tasks_.push_back(std::move(task));
+      begun_ += next_count_;
+      tasks_.push_back(std::move(next_));
     }
+  }
+
+  [[nodiscard]] bool make_next() {
+    if (fed_ || begun_ + options_.chunk > read_ + std::max(options_.look_ahead, options_.chunk)) return false;
+    detail::ChunkWriter<detail::CallElement, F, Item, R> writer(f_);
+    try {
+      if (!at_) at_.emplace(std::ranges::begin(range_));
+      for (; *at_ != std::ranges::end(range_) && writer.count() < options_.chunk; ++*at_) writer.add(**at_);
+      fed_ = writer.count() < options_.chunk;
+    } catch (...) {
+      range_error_ = std::current_exception();
+      fed_ = true;
+    }
+    next_count_ = writer.count();
+    if (next_count_ != 0) next_ = std::make_shared<Task>(writer.finish(), state_, begun_, next_count_);
+    return next_count_ != 0;
   }
 
   ProcessPool& pool_;
@@ -334,6 +343,8 @@ class ProcessImap {
   std::optional<std::ranges::iterator_t<Range>> at_;
   std::shared_ptr<detail::ImapState<R>> state_ = std::make_shared<detail::ImapState<R>>();
   std::deque<std::shared_ptr<Task>> tasks_;
+  std::shared_ptr<Task> next_;
+  std::size_t next_count_ = 0;
   std::exception_ptr range_error_;
   std::size_t begun_ = 0;
   std::size_t read_ = 0;
