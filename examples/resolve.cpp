@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Finds the addresses of names, all at the same time, and prints them in the order of the names.
 //
-//     resolve [--server HOST:PORT] [--timeout 1s] [--tries 2] NAME...
+//     resolve [--server HOST:PORT] [--timeout 1s] [--tries 3] NAME...
 
 #include <charconv>
 #include <cstdio>
@@ -21,11 +21,11 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr const char* kUsage =
-    "usage: resolve [--server HOST:PORT]... [--timeout 1s] [--tries 2] [-4 | -6] NAME...\n\n"
+    "usage: resolve [--server HOST:PORT]... [--timeout 1s] [--tries 3] [-4 | -6] NAME...\n\n"
     "Prints the addresses of each name, one a line, best first.\n\n"
     "  --server HOST:PORT  the name server to ask (those of /etc/resolv.conf)\n"
-    "  --timeout TIME      how long to wait for an answer, each time: 500ms, 1s (what resolv.conf says, or 5s)\n"
-    "  --tries N           how often to ask (what resolv.conf says, or 2)\n"
+    "  --timeout TIME      how long to wait for an answer, each time: 500ms, 1s (what resolv.conf says, or 2s)\n"
+    "  --tries N           how often to ask (what resolv.conf says, or 3)\n"
     "  -4, -6              addresses of this kind only\n\n"
     "Exits with 1 if a name could not be resolved, which is explained on standard error, and 2 for a wrong call.\n";
 

@@ -64,7 +64,7 @@ TEST(DnsNameTest, Within) {
 TEST(DnsConfigTest, ReadsResolvConf) {
   const DnsConfig config = net::detail::make_config({}, R"(# a comment
 nameserver 192.0.2.1
-nameserver	2001:db8::1   ; another
+nameserver  2001:db8::1   ; another
 nameserver not-an-address
 nameserver
 domain forgotten.example
@@ -85,8 +85,8 @@ TEST(DnsConfigTest, HasDefaultsAndLimits) {
   const DnsConfig config = net::detail::make_config({}, "");
   EXPECT_THAT(config.servers, ElementsAre(Address::parse("127.0.0.1:53")));
   EXPECT_THAT(config.search, IsEmpty());
-  EXPECT_EQ(config.timeout, 5s);
-  EXPECT_EQ(config.tries, 2U);
+  EXPECT_EQ(config.timeout, 2s);
+  EXPECT_EQ(config.tries, 3U);
   std::string many = "options ndots:99999999999 attempts:99 timeout:9999 ndots:99\nsearch a b c d e f g h i j\n";
   for (int i = 0; i < 50; ++i) many += "nameserver 192.0.2." + std::to_string(i) + '\n';
   const DnsConfig limited = net::detail::make_config({}, many);
@@ -103,7 +103,7 @@ TEST(DnsConfigTest, OptionsComeFirst) {
   options.search.emplace();
   options.tries = 7;
   options.timeout = 10ms;
-  const DnsConfig config = net::detail::make_config(options, "nameserver 192.0.2.1\nsearch x\noptions attempts:2\n");
+  const DnsConfig config = net::detail::make_config(options, "nameserver 192.0.2.1\nsearch x\noptions attempts:4\n");
   EXPECT_THAT(config.servers, ElementsAre(Address::parse("127.0.0.1:5353")));
   EXPECT_THAT(config.search, IsEmpty());
   EXPECT_EQ(config.tries, 7U);

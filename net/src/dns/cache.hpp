@@ -42,7 +42,7 @@ class DnsCache {
   };
   struct Hash {
     std::array<std::uint64_t, 2> key;
-    // Not noexcept: so the library keeps the hashes, rather than to make them again for each neighbour that it looks at.
+    // Not noexcept: so the library keeps the hashes, rather than make them again for each neighbour that it looks at.
     std::size_t operator()(const Key& of) const {
       return static_cast<std::size_t>(sip_hash(key, of.name) + of.kind * 0x9e3779b97f4a7c15U);
     }

@@ -18,8 +18,8 @@ struct DnsConfig {
   std::vector<Address> servers;
   std::vector<std::string> search;
   unsigned ndots = 1;
-  unsigned tries = 2;
-  Duration timeout = std::chrono::seconds(5);
+  unsigned tries = 3;
+  Duration timeout = std::chrono::seconds(2);
   bool rotate = false;
   bool use_tcp = false;
 };

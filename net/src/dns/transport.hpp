@@ -38,7 +38,7 @@ class TransportClient {
 };
 
 struct TransportLimits {
-  Duration timeout = std::chrono::seconds(5);
+  Duration timeout = std::chrono::seconds(2);
   std::size_t ports_max = 16;
   std::size_t port_queries = 256;
   std::size_t tcp_max = 64;

@@ -74,15 +74,15 @@ struct ResolverOptions {
   std::vector<Address> servers{};                    ///< with ports; 127.0.0.1:53. The first 8 count
   std::optional<std::vector<std::string>> search{};  ///< domains to try for names that are not full; none. 6 count
   std::optional<unsigned> ndots{};                   ///< with so many dots in it a name is first tried as it is; 1
-  std::optional<Duration> timeout{};                 ///< for an answer of one server; 5 s
-  std::optional<unsigned> tries{};                   ///< how often each server is asked, at most; 2
+  std::optional<Duration> timeout{};                 ///< for an answer of one server; 2 s
+  std::optional<unsigned> tries{};                   ///< how often each server is asked, at most; 3
   std::optional<bool> rotate{};                      ///< begin with another server each time; false
   std::optional<bool> use_tcp{};                     ///< from the start, not only for answers that were cut; false
   std::string resolv_conf = "/etc/resolv.conf";      ///< empty: none
   std::string hosts = "/etc/hosts";                  ///< empty: none
   Duration config_check = std::chrono::seconds(5);   ///< the two files are looked at again after this time, when used
 
-  std::size_t queries_max = 4096;  ///< under way at a time; more wait for their turn, first come, first served
+  std::size_t queries_max = 1024;  ///< under way at a time; more wait for their turn, first come, first served
   std::size_t tcp_max = 64;        ///< of these, over TCP
   /// Each query has a random source port of its own, which it shares with others only when so many are open ...
   std::size_t ports_max = 16;
