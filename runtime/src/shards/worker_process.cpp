@@ -9,6 +9,8 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <initializer_list>
+#include <memory>
 #include <string>
 
 #include <bight/fiber.hpp>
@@ -71,17 +73,19 @@ void pin_to_cpu(std::size_t index) noexcept {
   }
 }
 
-/// Calls `reopen` at every SIGUSR1: in a fiber, for as long as the worker does anything else.
+/// Calls `reopen` at every SIGUSR1 from now on: in a fiber, for as long as the worker does anything else.
 void reopen_at_signals(const std::function<void()>& reopen) {
-  Signals signals({SIGUSR1});
-  while (true) {
-    static_cast<void>(signals.receive());
-    try {
-      reopen();
-    } catch (const std::exception& failure) {
-      log(LogLevel::error, std::string("on_reopen_logs failed: ") + failure.what());
+  spawn({.name = "shard: reopen logs", .daemon = true}, [&reopen, signals = std::make_shared<Signals>(
+                                                                      std::initializer_list<int>{SIGUSR1})] {
+    while (true) {
+      static_cast<void>(signals->receive());
+      try {
+        reopen();
+      } catch (const std::exception& failure) {
+        log(LogLevel::error, std::string("on_reopen_logs failed: ") + failure.what());
+      }
     }
-  }
+  }).detach();
 }
 
 int run_worker(const WorkerContext& context) {
@@ -93,11 +97,7 @@ int run_worker(const WorkerContext& context) {
     beat.turn();  // this one, which began unwatched
     loop.set_beat(&beat);
     const QuitSignal quit(loop);
-    if (context.options.on_reopen_logs) {
-      spawn({.name = "shard: reopen logs", .daemon = true}, reopen_at_signals,
-            std::cref(context.options.on_reopen_logs))
-          .detach();
-    }
+    if (context.options.on_reopen_logs) reopen_at_signals(context.options.on_reopen_logs);
     context.signals.restore();  // not before the loop has its handlers: a signal to stop may be pending already
     context.main(shard);
   });
