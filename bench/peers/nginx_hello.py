@@ -37,7 +37,7 @@ def write_configuration(folder, port, workers, connections):
         "PORT": port,
         "WORKERS": workers,
         "CONNECTIONS": connections,
-        "REUSEPORT": "reuseport" if workers > 1 else "",  # a queue for each worker, as bight's shards have
+        "REUSEPORT": "reuseport" if workers > 1 else "",  # a queue for each worker: what nginx is fastest with
     }
     for word, value in words.items():
         text = text.replace(f"@{word}@", str(value))

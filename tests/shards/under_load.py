@@ -260,6 +260,10 @@ def spread(service, _):
     service.wait_for(lambda status: status["connections_open"] == 1000)
     open_at = [worker["connections_open"] for worker in service.status()["workers"]]
     ratio = max(open_at) * len(open_at) / 1000
+    told = subprocess.run([str(service.program), "--status-socket", service.status_socket, "--status"],
+                          stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE).stdout
+    if f"{len(open_at)} workers ready, 1000 connections open" not in told:
+        raise SystemExit(f"--status says {told}")
     print(json.dumps({"workers": len(open_at), "open": open_at, "max_to_mean": round(ratio, 3)}))
     for connection in connections:
         connection.close()

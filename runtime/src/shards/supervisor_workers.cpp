@@ -14,6 +14,7 @@
 
 #include "describe.hpp"
 #include "shards/death.hpp"
+#include "shards/handover.hpp"
 #include "shards/supervisor.hpp"
 #include "shards/worker_process.hpp"
 
@@ -84,6 +85,7 @@ void Supervisor::close_in_worker() noexcept {
   status_socket_.forget();
   notify_.close();
   upgrade_.close();
+  predecessor().ready.reset();
 }
 
 void Supervisor::restart_due(TimePoint time) {
