@@ -342,6 +342,29 @@ def run_tail(program, engine):
     print("tail: well")
 
 
+def run_dns(folder, engine):
+    """Names of this machine, names that are none, and a server that does not answer; then very many."""
+    environment = dict(os.environ, BIGHT_ENGINE=engine, BIGHT_LOG="warning")
+
+    def run(program, *arguments):
+        return subprocess.run([folder / program, *arguments], env=environment, capture_output=True, text=True,
+                              timeout=PATIENCE)
+
+    done = run("resolve", "localhost", "192.0.2.7", "::1")
+    check((done.returncode, done.stdout) == (0, lines_of("::1", "127.0.0.1", "192.0.2.7", "::1")), done)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
+        mute.bind(("127.0.0.1", 0))
+        server = f"127.0.0.1:{mute.getsockname()[1]}"
+        begin = time.monotonic()
+        done = run("resolve", "--server", server, "--timeout", "100ms", "--tries", "2", "silent.example", "a..b")
+        check(time.monotonic() - begin >= 0.2, "it gave up too early")
+        said = lines_of(f"resolve silent.example: timed out (asked {server})", "resolve a..b: not a valid name")
+        check((done.returncode, done.stdout, done.stderr) == (1, "", said), done)
+    check(run("resolve", "--tries", "x", "localhost").returncode == 2, "a wrong call is not told")
+    done = run("dns_mass_resolve", "--count", "500")
+    check((done.returncode, done.stdout) == (0, lines_of("500 of 500 names found")), done)
+
+
 def main():
     folder, engine = Path(sys.argv[1]), sys.argv[2]
     for name in sorted(EXACT.keys() | RULES.keys()):
@@ -353,6 +376,7 @@ def main():
         run_shell(folder / "shell", engine)
         run_process_lock(folder / "process_lock", engine)
         run_parallel_grep(folder / "parallel_grep", engine)
+        run_dns(folder, engine)
         run_tail(folder / "tail", engine)
         run_many_processes(folder / "many_processes_one_file", engine)
 
