@@ -12,6 +12,7 @@
 #include <bight/error.hpp>
 
 #include "descriptor_wait.hpp"
+#include "engine/op.hpp"
 #include "fork_guard.hpp"
 #include "message_socket.hpp"
 
@@ -67,6 +68,21 @@ class TurnHeld {
  private:
   Turn* turn_;
 };
+
+/// Waits for a message, and in a loop, whose engine may do both at once, receives it.
+Arrival wait_and_receive(ConnectionState& state, TimePoint until, Received& received, std::error_code& error) {
+  if (current_loop->serial == 0) {
+    error = wait_ready(state.watch, state.fd.get(), Readiness::readable, until);
+    return Arrival::nothing;
+  }
+  if (state.watch.attach(state.fd.get(), error) == nullptr) return Arrival::failed;
+  IncomingBuffer::Look look;
+  state.incoming.prepare(look);
+  Op op(OpKind::recv_message, state.fd.get());
+  op.data = &look.message;
+  const int result = state.watch.read(op, until);
+  return state.incoming.finish(look, result, state.message_max, received, error);
+}
 
 void describe_sending(const WaitLink&, std::string& text) { text += "its turn to send through a connection"; }
 void describe_receiving(const WaitLink&, std::string& text) { text += "its turn to receive from a connection"; }
@@ -193,26 +209,35 @@ std::optional<Received> Connection::receive_raw(TimePoint until, std::error_code
   if (error) return std::nullopt;
   state->enter();
   const detail::TurnHeld turn(state->receiving, until, detail::describe_receiving, error);
+  const bool in_loop = detail::current_loop->serial != 0;
   std::optional<Received> received(std::in_place);
-  bool has_waited = until != TimePoint::min() && state->fd && state->waits_first();
-  if (!error && has_waited) error = detail::wait_ready(state->watch, state->fd.get(), Readiness::readable, until);
+  bool waits = until != TimePoint::min() && state->waits_first();
+  bool has_waited = false;
   while (!error) {
     if (!state->fd) {
       error = detail::closed_error();
       break;
     }
-    switch (state->incoming.try_receive(state->fd.get(), state->message_max, *received, error)) {
-      case Arrival::message:
-        if (!has_waited) state->in_vain = false;
-        detail::charge_here();
-        return received;
-      case Arrival::end: state->at_end = true; return std::nullopt;
-      case Arrival::failed: return std::nullopt;
-      case Arrival::nothing:
-        if (!std::exchange(has_waited, true)) state->in_vain = true;
-        error = detail::wait_ready(state->watch, state->fd.get(), Readiness::readable, until);
-        break;
+    Arrival arrival = Arrival::nothing;
+    if (waits) {
+      arrival = detail::wait_and_receive(*state, until, *received, error);
+      has_waited = true;
+    } else {
+      arrival = state->incoming.try_receive(state->fd.get(), state->message_max, *received, error);
+      if (!has_waited) state->in_vain = arrival == Arrival::nothing;
     }
+    switch (arrival) {
+      case Arrival::message: detail::charge_here(); return received;
+      case Arrival::end:
+        state->at_end = true;
+        if (!state->fd)
+          error = detail::closed_error();  // both ends were closed here, and the wait saw the other's first
+        return std::nullopt;
+      case Arrival::failed: return std::nullopt;
+      case Arrival::nothing: break;
+    }
+    if (until == TimePoint::min()) error = std::make_error_code(std::errc::timed_out);
+    waits = in_loop || !waits;  // a thread without one waits, then looks
   }
   return std::nullopt;
 }

@@ -9,12 +9,14 @@
 #include <cerrno>
 #include <ctime>
 #include <new>
+#include <utility>
 
 #include <bight/deadline.hpp>
 #include <bight/error.hpp>
 #include <bight/fd.hpp>
 #include <bight/select.hpp>
 
+#include "descriptor_use.hpp"
 #include "fork_guard.hpp"
 #include "loop.hpp"
 
@@ -65,6 +67,18 @@ FdWatch* LazyWatch::attach(int fd, std::error_code& error) noexcept {
     error = std::make_error_code(std::errc::not_enough_memory);
     return nullptr;
   }
+}
+
+int LazyWatch::read(Op& op, TimePoint until) noexcept {
+  Use use(watch_->fd_, watch_->state_);
+  use.generation = watch_->generation_;
+  std::optional<Deadline> deadline;
+  if (until != TimePoint::max()) deadline.emplace(until);
+  Op* const other = std::exchange(watch_->reader_, &op);
+  const int result = use.perform(op, Direction::reading);
+  watch_->reader_ = other;
+  const bool ours = deadline && deadline->absorbs();
+  return ours && result == -ECANCELED ? -ETIMEDOUT : result;
 }
 
 void LazyWatch::detach() noexcept {

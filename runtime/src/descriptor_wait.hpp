@@ -24,6 +24,9 @@ class LazyWatch {
   /// In a loop only. Null with an error: no memory, or a loop that has no real descriptors. Aborts with a sentence when
   /// another living loop of this process has it.
   [[nodiscard]] FdWatch* attach(int fd, std::error_code& error) noexcept;
+  /// Has the calling fiber carry out an operation that reads, attached. As the system call's result, or -errno:
+  /// ECANCELED, ETIMEDOUT and the others of wait_ready().
+  [[nodiscard]] int read(Op& op, TimePoint until) noexcept;
   /// Before the descriptor is closed: who waits for it wakes with bad_file_descriptor.
   void detach() noexcept;
 

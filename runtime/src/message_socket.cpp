@@ -18,14 +18,8 @@
 namespace bight::detail {
 namespace {
 
-enum class Kind : std::uint8_t { whole = 'b', in_memory = 'm' };
-
-struct Header {
-  Kind kind;
-  std::uint8_t fds;  // the sender's own
-  std::uint16_t zero;
-};
-static_assert(sizeof(Header) == 4);
+using Header = MessageHeader;
+using Kind = MessageKind;
 
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
 constexpr std::size_t kFdsMax = connection_fds_max + 1;  // and the memory
@@ -53,23 +47,24 @@ void attach_fds(msghdr& message, Control& control, std::span<const int> fds, int
   if (last >= 0) std::memcpy(data + fds.size_bytes(), &last, sizeof last);
 }
 
-/// Owns at once what the kernel has put into this process.
+/// Owns what the kernel has put into this process.
 void collect_fds(msghdr& message, std::vector<Fd>& fds) {
-  std::array<int, kFdsMax> numbers{};
-  std::size_t count = 0;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-    const std::size_t here = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    std::memcpy(numbers.data() + count, CMSG_DATA(header), std::min(here, kFdsMax - count) * sizeof(int));
-    count += here;
+    const std::size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    const auto number = [data = CMSG_DATA(header)](std::size_t which) noexcept {
+      int fd = -1;
+      std::memcpy(&fd, data + which * sizeof fd, sizeof fd);
+      return fd;
+    };
+    try {
+      fds.reserve(fds.size() + count);
+    } catch (...) {
+      for (std::size_t i = 0; i < count; ++i) ::close(number(i));
+      throw;
+    }
+    for (std::size_t i = 0; i < count; ++i) fds.emplace_back(number(i));
   }
-  try {
-    fds.reserve(count);
-  } catch (...) {
-    for (std::size_t i = 0; i < count; ++i) ::close(numbers[i]);
-    throw;
-  }
-  for (std::size_t i = 0; i < count; ++i) fds.emplace_back(numbers[i]);
 }
 
 bool write_whole(int fd, std::span<const std::byte> bytes) noexcept {
@@ -178,36 +173,48 @@ bool OutgoingMessage::try_send(int socket, std::error_code& error) {
 // --- Receiving -------------------------------------------------------------------------------------------------------
 
 Arrival IncomingBuffer::try_receive(int socket, std::size_t message_max, Received& received, std::error_code& error) {
+  Look look;
+  for (;;) {
+    prepare(look);
+    const ssize_t count = ::recvmsg(socket, &look.message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (count < 0 && errno == EAGAIN) return Arrival::nothing;
+    const Arrival arrival = finish(look, count < 0 ? -errno : count, message_max, received, error);
+    if (arrival != Arrival::nothing) return arrival;
+  }
+}
+
+void IncomingBuffer::prepare(Look& look) {
   if (buffer_ == nullptr) buffer_.reset(new std::byte[connection_inline_max]);  // not touched before it is needed
-  Header header{};
-  std::array<iovec, 2> pieces{iovec{&header, sizeof header}, iovec{buffer_.get(), connection_inline_max}};
-  Control control;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled as far as it is used
-  msghdr message{};
-  message.msg_iov = pieces.data();
-  message.msg_iovlen = pieces.size();
-  message.msg_control = control.bytes.data();
-  message.msg_controllen = control.bytes.size();
-  ssize_t count = 0;
+  look.header = {};
+  look.pieces = {iovec{&look.header, sizeof look.header}, iovec{buffer_.get(), connection_inline_max}};
+  look.message = {};
+  look.message.msg_iov = look.pieces.data();
+  look.message.msg_iovlen = look.pieces.size();
+  look.message.msg_control = look.control.data();
+  look.message.msg_controllen = look.control.size();
+}
+
+Arrival IncomingBuffer::finish(Look& look, std::ptrdiff_t result, std::size_t message_max, Received& received,
+                               std::error_code& error) {
   // ECONNRESET: the other end has gone without reading all of ours; what it has sent can still be received.
-  do count = ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  while (count < 0 && (errno == EINTR || errno == ECONNRESET));
-  if (count < 0 && errno == EAGAIN) return Arrival::nothing;
-  if (count < 0) {
-    error = last_error();
+  if (result == -EINTR || result == -ECONNRESET || result == -EAGAIN) return Arrival::nothing;
+  if (result < 0) {
+    error = {static_cast<int>(-result), std::generic_category()};
     return Arrival::failed;
   }
-  if (count == 0) return Arrival::end;
-  if (message.msg_controllen > 0) collect_fds(message, received.fds);
-  const auto size = static_cast<std::size_t>(count);
-  const bool in_memory = header.kind == Kind::in_memory;
-  if (size < sizeof header || (message.msg_flags & MSG_TRUNC) != 0 || (!in_memory && header.kind != Kind::whole)) {
+  if (result == 0) return Arrival::end;
+  if (look.message.msg_controllen > 0) collect_fds(look.message, received.fds);
+  const auto size = static_cast<std::size_t>(result);
+  const bool in_memory = look.header.kind == Kind::in_memory;
+  const bool cut = (look.message.msg_flags & MSG_TRUNC) != 0;
+  if (size < sizeof look.header || cut || (!in_memory && look.header.kind != Kind::whole)) {
     error = std::make_error_code(std::errc::bad_message);
-  } else if (received.fds.size() != std::size_t{header.fds} + (in_memory ? 1 : 0)) {
+  } else if (received.fds.size() != std::size_t{look.header.fds} + (in_memory ? 1 : 0)) {
     // Cut off by the kernel: no descriptor was free. Otherwise not ours.
-    const bool cut = (message.msg_flags & MSG_CTRUNC) != 0;
-    error = std::make_error_code(cut ? std::errc::too_many_files_open : std::errc::bad_message);
+    const bool fds_cut = (look.message.msg_flags & MSG_CTRUNC) != 0;
+    error = std::make_error_code(fds_cut ? std::errc::too_many_files_open : std::errc::bad_message);
   } else {
-    received.bytes = {buffer_.get(), size - sizeof header};
+    received.bytes = {buffer_.get(), size - sizeof look.header};
     if (in_memory) {
       take_from_memory(message_max, received, error);
     } else if (received.bytes.size() > message_max) {

@@ -12,6 +12,7 @@ namespace bight {
 
 namespace detail {
 struct FdState;
+class LazyWatch;
 struct Op;
 }  // namespace detail
 
@@ -67,6 +68,8 @@ class FdWatch {
   void close() noexcept;
 
  private:
+  friend class detail::LazyWatch;
+
   void wait(detail::Op& op, detail::Op*& mine, std::error_code& error);
 
   int fd_;
