@@ -10,6 +10,7 @@
 #include <exception>
 #include <string>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 #include <bight/fd.hpp>
@@ -37,7 +38,7 @@ inline std::string describe(const Ended& ended) {
 class Child {
  public:
   template <class Body>
-  explicit Child(Body&& body) {
+  requires(!std::is_same_v<std::remove_cvref_t<Body>, Child>) explicit Child(Body&& body) {
     std::array<int, 2> pipe{};
     if (::pipe(pipe.data()) != 0) throw std::system_error(errno, std::generic_category(), "pipe");
     errors_ = Fd(pipe[0]);
@@ -55,8 +56,14 @@ class Child {
     ::_exit(code);
   }
 
-  Child(const Child&) = delete;
-  Child& operator=(const Child&) = delete;
+  Child(Child&& other) noexcept
+      : errors_(std::move(other.errors_)), pid_(other.pid_), waited_(std::exchange(other.waited_, true)) {}
+  Child& operator=(Child&& other) noexcept {
+    std::swap(errors_, other.errors_);
+    std::swap(pid_, other.pid_);
+    std::swap(waited_, other.waited_);
+    return *this;
+  }
   /// One that was not waited for, since the test has failed, does not stay.
   ~Child() {
     if (waited_) return;
