@@ -38,6 +38,7 @@
 #include <bight/line_reader.hpp>
 #include <bight/manager.hpp>
 #include <bight/mutex.hpp>
+#include <bight/net/dial.hpp>
 #include <bight/net/tcp.hpp>
 #include <bight/offload.hpp>
 #include <bight/once.hpp>
