@@ -54,6 +54,14 @@ void send_with_value(int number, int value) {
   ASSERT_EQ(::sigqueue(::getpid(), number, with), 0);
 }
 
+/// ThreadSanitizer has handlers wait for a good moment, and keeps one signal of each number until then.
+constexpr bool kQueuesSignals =
+#if defined(BIGHT_TSAN)
+    false;
+#else
+    true;
+#endif
+
 std::vector<int> drain(Signals& signals) {
   std::vector<int> numbers;
   while (const auto signal = signals.try_receive()) numbers.push_back(signal->number);
@@ -149,6 +157,7 @@ TEST(Signals, EqualOnesAreOneDifferentOnesKeepTheirOrder) {
 }
 
 TEST(Signals, RealTimeOnesQueue) {
+  if (!kQueuesSignals) GTEST_SKIP() << "signals with equal numbers become one here";
   on_loop([] {
     Signals signals({SIGRTMIN, SIGRTMIN + 1, SIGUSR1});
     for (int i = 0; i < 100; ++i) {
@@ -174,6 +183,7 @@ TEST(Signals, RealTimeOnesQueue) {
 }
 
 TEST(Signals, TooManyRealTimeOnesBecomeOneOfEach) {
+  if (!kQueuesSignals) GTEST_SKIP() << "signals with equal numbers become one here";
   for (const bool handed_out : {false, true}) {
     on_loop([&] {
       Signals signals({SIGRTMIN, SIGRTMAX, SIGUSR1});
@@ -449,6 +459,7 @@ TEST(Signals, SubscriptionsComeAndGoInAStorm) {
 }
 
 TEST(Signals, DifferentOnesAreNotLostInAStorm) {
+  if (!kQueuesSignals) GTEST_SKIP() << "signals with equal numbers become one here";
   on_loop([&] {
     Signals signals({SIGUSR1, SIGUSR2, SIGRTMIN});
     std::vector<std::thread> senders;
