@@ -13,6 +13,7 @@
 #include <bight/deadline.hpp>
 #include <bight/error.hpp>
 
+#include "engine/quiet_write.hpp"
 #include "file_state.hpp"
 #include "loop.hpp"
 #include "perform.hpp"
@@ -166,7 +167,7 @@ bool through_pipe(Descriptor& from, Descriptor& to, Progress& progress, std::err
       return true;
     }
     const std::uint64_t length = std::min(progress.left(), kPiece);
-    const ::ssize_t count = ::splice(source.get(), nullptr, target.get(), nullptr, length, SPLICE_F_NONBLOCK);
+    const ::ssize_t count = detail::quiet_splice(source.get(), target.get(), length);
     if (count >= 0) {
       progress.add(static_cast<std::size_t>(count));
       loop.charge();

@@ -111,19 +111,22 @@ std::uint64_t flags_of(const OpenOptions& options) noexcept {
 }
 
 /// Whether it is a FIFO that has no reader yet: the kernel says so instead of waiting, as the opening is non-blocking.
-bool lacks_reader(const FileOp& open) noexcept {
+/// A cancellation meanwhile takes the place of the opening's error.
+bool lacks_reader(const FileOp& open, std::error_code& error) noexcept {
   if (open.result != -ENXIO || (open.flags & O_ACCMODE) != O_WRONLY) return false;
   struct ::statx status {};
   FileOp op(FileVerb::stat, open.fd);
   op.path = open.path;
   op.mode = STATX_TYPE;
   op.status = &status;
-  return detail::perform(op) == 0 && (status.stx_mode & S_IFMT) == S_IFIFO;
+  const int result = detail::perform(op);
+  if (result == -ECANCELED) error = detail::error_of(result);
+  return result == 0 && (status.stx_mode & S_IFMT) == S_IFIFO;
 }
 
 void open_path(FileOp& op, std::error_code& error) noexcept {
   settle(op, error);
-  for (Duration length = kFirstPause; error && lacks_reader(op);) {
+  for (Duration length = kFirstPause; error && lacks_reader(op, error);) {
     error.clear();
     pause(length, File::kLockPauseMax, error);
     if (error) return;
@@ -220,7 +223,7 @@ void File::close(std::error_code& error) noexcept {
   state->watch.reset();
   FileOp op(FileVerb::close, state->fd);
   detail::perform(op);
-  if (op.result == -ECANCELED || op.result == -ENOMEM) {  // it has not been begun, but it has to be done
+  if (op.result == -ECANCELED || op.result == -ENOMEM || op.result == -EAGAIN) {  // not begun, but it has to be done
     error = detail::error_of(detail::close_now(*state));
     return;
   }

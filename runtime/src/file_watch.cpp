@@ -77,6 +77,7 @@ void FileWatch::add(const std::string& path, const FileWatchOptions& options, st
   const int number = add_one(path, error);
   if (error) return;
   places_[number] = {path, options.recursive};
+  std::erase_if(roots_, [&](const Place& root) { return root.path == path; });
   roots_.push_back({path, options.recursive});
   if (options.recursive) add_below(path, false, error);
 }

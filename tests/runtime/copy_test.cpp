@@ -265,6 +265,26 @@ TEST(Copy, TimeLimitsAndErrorsEndIt) {
   });
 }
 
+TEST(Copy, ToAnEndThatHasGoneIsAnErrorAndNoSignal) {
+  on_loop([] {
+    std::error_code error;
+    Pipe pipe = make_pipe();
+    Pipe gone = make_pipe();
+    SocketPair pair = connect_pair();
+    pipe.writer.write_all("what nobody wants");
+    gone.reader.close();
+    copy_data(pipe.reader, gone.writer, error);
+    EXPECT_EQ(error, std::errc::broken_pipe) << error.message();
+    pair.server.close();
+    const std::string much(30000, 'x');
+    do {  // the first bytes may be sent before the peer can say that it has gone
+      pipe.writer.write_all(much);
+      copy_data(pipe.reader, pair.client, much.size(), error);
+    } while (!error);
+    EXPECT_TRUE(error == std::errc::broken_pipe || error == std::errc::connection_reset) << error.message();
+  });
+}
+
 TEST(Copy, ASocketThatIsClosedMeanwhileIsLeftAlone) {
   in_directory([](const fs::TemporaryDirectory& in) {
     const std::string text = random_text(kSize);

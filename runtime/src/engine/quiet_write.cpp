@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/quiet_write.hpp"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -14,9 +15,10 @@ namespace {
 
 constexpr int kNoSignal = 0x100;  // RWF_NOSIGNAL, Linux 6.18
 
-/// Holds SIGPIPE back from this thread meanwhile, and takes away the one that the write has caused. (It is the thread's
+/// Holds SIGPIPE back from this thread meanwhile, and takes away the one that the call has caused. (It is the thread's
 /// that wrote, so nobody else can have got it.)
-::ssize_t write_with_signal_blocked(int fd, const void* data, std::size_t size) noexcept {
+template <class Call>
+::ssize_t with_signal_blocked(Call&& call) noexcept {
   sigset_t pipe_signal;
   sigset_t before;
   sigset_t pending;
@@ -25,7 +27,7 @@ constexpr int kNoSignal = 0x100;  // RWF_NOSIGNAL, Linux 6.18
   ::sigpending(&pending);
   const bool was_pending = ::sigismember(&pending, SIGPIPE) == 1;
   ::pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
-  const ::ssize_t written = ::write(fd, data, size);
+  const ::ssize_t written = call();
   const int error = errno;
   if (written < 0 && error == EPIPE && !was_pending) {
     const timespec at_once{};
@@ -44,7 +46,11 @@ constexpr int kNoSignal = 0x100;  // RWF_NOSIGNAL, Linux 6.18
   const ::ssize_t written = ::pwritev2(fd, &piece, 1, -1, kNoSignal);
   // An older kernel, one that a filter hides the call from, or a device driver without vectored writes.
   if (written >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS && errno != EPERM && errno != EINVAL)) return written;
-  return write_with_signal_blocked(fd, data, size);
+  return with_signal_blocked([&] { return ::write(fd, data, size); });
+}
+
+::ssize_t quiet_splice(int from, int to, std::size_t size) noexcept {
+  return with_signal_blocked([&] { return ::splice(from, nullptr, to, nullptr, size, SPLICE_F_NONBLOCK); });
 }
 
 }  // namespace bight::detail
