@@ -165,8 +165,9 @@ TEST(ShardSignals, AFailingReloadHookLeavesAllAsItIs) {
 std::function<void(Shard&, const Reports&)> good_and_then(std::atomic<int>& started, int good,
                                                           const std::function<void()>& then) {
   return [&started, good, then](Shard& shard, const Reports& reports) {
+    const int before = started++;
     reports.tell("began", shard.index());
-    if (started++ >= good) then();
+    if (before >= good) then();
     wait_for_stop();
     reports.tell("drained", shard.index());
   };

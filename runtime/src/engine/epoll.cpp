@@ -82,6 +82,7 @@ class EpollEngine final : public Engine {
   [[nodiscard]] int watch(int fd, FdState& state, bool writing) noexcept;
   [[nodiscard]] int take_turn(int fd, FdState& state) noexcept;
   void unregister(int fd, FdState& state) noexcept;
+  [[nodiscard]] bool accept_announced(FdState& state, OpList& finished) noexcept;
   void accept_after_all(Op& op, FdState& state) noexcept;
   [[nodiscard]] int wait_for_events(const timespec* timeout) noexcept;
   void on_event(const epoll_event& event, OpList& finished) noexcept;
@@ -299,6 +300,22 @@ void EpollEngine::unregister(int fd, FdState& state) noexcept {
   state.engine_flags &= static_cast<std::uint8_t>(~(kRegistered | kForWriting | kExclusive));
 }
 
+/// Not left to the fiber: cancelled before its turn comes, it would leave a connection of which nobody else is told.
+bool EpollEngine::accept_announced(FdState& state, OpList& finished) noexcept {
+  Op* op = state.reader;
+  if (op == nullptr || op->kind != OpKind::accept || op->state != Op::State::started || op->cancelled) return false;
+  int fd = -1;
+  do fd = ::accept4(op->fd, nullptr, nullptr, SOCK_CLOEXEC);
+  while (fd < 0 && errno == EINTR);
+  if (fd < 0 && would_block(errno)) return false;
+  op->result = fd >= 0 ? fd : -errno;
+  op->state = Op::State::done;
+  --waiting_;
+  state.engine_flags &= static_cast<std::uint8_t>(~kDrained);
+  finished.push(*op);
+  return true;
+}
+
 /// The kernel may have told this process of a connection, and nobody else, just when its accept is cancelled.
 void EpollEngine::accept_after_all(Op& op, FdState& state) noexcept {
   if (!state.open || state.reader != &op || (state.engine_flags & kExclusive) == 0) return;
@@ -357,7 +374,10 @@ void EpollEngine::on_event(const epoll_event& event, OpList& finished) noexcept 
   if (!state.open || state.generation != event.data.u64 >> 32U) return;  // of an earlier descriptor with this number
   constexpr std::uint32_t kEnds = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
   if ((event.events & (kEnds | EPOLLPRI)) != 0) state.engine_flags |= kExhaust;
-  if ((state.engine_flags & kExclusive) != 0) unregister(fd, state);
+  if ((state.engine_flags & kExclusive) != 0) {
+    unregister(fd, state);
+    if (accept_announced(state, finished)) return;
+  }
   if ((event.events & (EPOLLIN | kEnds)) != 0) {
     state.engine_flags &= static_cast<std::uint8_t>(~kDrained);
     release(state.reader, finished);
