@@ -463,6 +463,10 @@ ares_ssize_t DnsChannel::Cares::send(ares_socket_t fd, const ::iovec* pieces, in
     return -1;
   }
   try {
+    if (!socket->tcp && count == 1) {
+      self.start_exchange(*socket, {static_cast<const unsigned char*>(pieces->iov_base), pieces->iov_len});
+      return static_cast<ares_ssize_t>(pieces->iov_len);
+    }
     Packet whole;
     for (int i = 0; i < count; ++i) {
       const auto* begin = static_cast<const unsigned char*>(pieces[i].iov_base);

@@ -34,6 +34,14 @@ std::uint16_t kind_of(int family) noexcept {
   return static_cast<std::uint16_t>(0xff00 + (family == AF_INET ? 4 : family == AF_INET6 ? 6 : 0));
 }
 
+RecordType type_of(int family) noexcept { return family == AF_INET ? RecordType::a : RecordType::aaaa; }
+
+/// Addresses as they came, of which there is nothing to put in order.
+bool is_ordered(const DnsAnswer& answer) noexcept { return !answer.error && answer.addresses.size() == 1; }
+
+/// What was found has to be kept under the host's name as well, since no record is.
+bool kept_apart(int family, const DnsAnswer& answer) noexcept { return family == AF_UNSPEC || !is_ordered(answer); }
+
 bool wants(int family, const Address& address) noexcept { return family == AF_UNSPEC || family == address.family(); }
 
 AnswerPointer answer_of(std::vector<Address> addresses, std::string name, std::uint32_t ttl = 0) {
@@ -170,11 +178,11 @@ void ResolverCore::shut_down() noexcept {
   channel_ = nullptr;
 }
 
-/// Looks at the files, when it is time to.
-void ResolverCore::refresh() {
+/// Looks at the files, when it is time to. Returns what time it is.
+TimePoint ResolverCore::refresh() {
   bound_.enter();
   const TimePoint time = now();
-  if (configured_ && time < next_check_) return;
+  if (configured_ && time < next_check_) return time;
   next_check_ = bight::detail::saturating_add(time, options_.config_check);
   const ResolverOptions defaults;
   const auto path_of = [](const std::string& path, const std::string& usual) {
@@ -188,7 +196,7 @@ void ResolverCore::refresh() {
     cache_.clear();
   }
   const FileStamp stamp = stamp_of(conf);
-  if (configured_ && stamp == conf_stamp_) return;
+  if (configured_ && stamp == conf_stamp_) return time;
   std::string text = read_small_file(conf, kFileMax);
   if (!conf.empty()) {  // as resolv.conf(5) has it
     if (const char* more = std::getenv("LOCALDOMAIN")) text.append("\nsearch ").append(more);
@@ -205,16 +213,23 @@ void ResolverCore::refresh() {
     past_.rejected += channel_->stats().rejected;
   }
   channel_ = nullptr;  // queries under way keep theirs
+  return time;
 }
 
 // --- Hosts -----------------------------------------------------------------------------------------------------------
 
 /// What was found lately, in one look.
-AnswerPointer ResolverCore::find_fast(std::string_view host, int family) {
+AnswerPointer ResolverCore::find_fast(std::string_view host, int family, TimePoint time) {
   char lowered[kNameMax + 1];
   if (host.size() > sizeof lowered) return nullptr;
   std::transform(host.begin(), host.end(), lowered, [](char c) { return lower(c); });
-  AnswerPointer answer = cache_.find({lowered, host.size()}, kind_of(family), now());
+  const std::string_view name(lowered, host.size());
+  AnswerPointer answer;
+  if (family != AF_UNSPEC && count_dots(name) >= config_.ndots) {  // then it is first tried as it is
+    answer = cache_.find(name, static_cast<std::uint16_t>(type_of(family)), time);
+    if (answer != nullptr && !is_ordered(*answer)) answer = nullptr;
+  }
+  if (answer == nullptr) answer = cache_.find(name, kind_of(family), time);
   if (answer != nullptr) ++stats_.cache_hits;
   return answer;
 }
@@ -242,13 +257,13 @@ AnswerPointer ResolverCore::find_local(const DnsName& name, int family, ResolveF
 }
 
 AnswerPointer ResolverCore::find_host_now(std::string_view host, int family, ResolveFailure& failure) {
-  refresh();
+  const TimePoint time = refresh();
   ++stats_.lookups;
   if (shut_down_) {
     failure.error = DnsError::shut_down;
     return nullptr;
   }
-  if (AnswerPointer known = find_fast(host, family)) return known;
+  if (AnswerPointer known = find_fast(host, family, time)) return known;
   AnswerPointer numeric = numeric_answer(host, family, failure);
   if (numeric != nullptr || failure.error) return numeric;
   const DnsName name = parse_name(host, NameKind::host, failure.error);
@@ -273,7 +288,8 @@ AnswerPointer ResolverCore::find_host(std::string_view host, int family, Resolve
     failure = {};
     answer = find_name(candidate, family, failure);
     if (answer != nullptr) {
-      if (answer->expires > now()) cache_.put(lower(host), kind_of(family), answer, answer->expires);
+      if (kept_apart(family, *answer) && answer->expires > now())
+        cache_.put(lower(host), kind_of(family), answer, answer->expires);
       return answer;
     }
     if (failure.error == DnsError::no_data) no_data = failure.error;
@@ -307,8 +323,9 @@ AnswerPointer ResolverCore::find_name(const std::string& name, int family, Resol
     answers[0] = v6.get(failures[0]);
     answers[1] = v4.get(failures[1]);
   } else {
-    Share one = join(name, family == AF_INET ? RecordType::a : RecordType::aaaa);
+    Share one = join(name, type_of(family));
     answers[0] = one.get(failures[0]);
+    if (answers[0] != nullptr && is_ordered(*answers[0])) return answers[0];
     failures[1] = failures[0];
   }
   const auto is_certain = [](const ResolveFailure& each) {

@@ -60,8 +60,8 @@ class ResolverCore final : public std::enable_shared_from_this<ResolverCore>, pr
   void pass_ended(DnsQuery& query, PacketView reply) noexcept override;
   void settled() noexcept override;
 
-  void refresh();
-  [[nodiscard]] AnswerPointer find_fast(std::string_view host, int family);
+  TimePoint refresh();
+  [[nodiscard]] AnswerPointer find_fast(std::string_view host, int family, TimePoint time);
   [[nodiscard]] AnswerPointer find_local(const DnsName& name, int family, ResolveFailure& failure);
   [[nodiscard]] AnswerPointer find_name(const std::string& name, int family, ResolveFailure& failure);
   [[nodiscard]] AnswerPointer merge(const std::string& name, const std::array<AnswerPointer, 2>& answers, bool whole);
