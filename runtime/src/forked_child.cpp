@@ -33,7 +33,7 @@ struct PrivateFds {
   std::vector<int> numbers;  // under fork_mutex()
 };
 
-PrivateFds& private_fds() noexcept {
+PrivateFds& private_fds() {
   static auto* const fds = new PrivateFds;  // never destroyed: objects that end with the process still have some
   return *fds;
 }
@@ -231,7 +231,7 @@ void exit_child_by(int signal) noexcept {
 
 // --- What the child does not keep ------------------------------------------------------------------------------------
 
-LoopsToForget& loops_to_forget() noexcept {
+LoopsToForget& loops_to_forget() {
   static auto* const loops = new LoopsToForget;  // as private_fds()
   return *loops;
 }

@@ -28,7 +28,7 @@ class LoopsToForget {
   std::vector<Loop*> loops_;  // under fork_mutex()
 };
 
-[[nodiscard]] LoopsToForget& loops_to_forget() noexcept;
+[[nodiscard]] LoopsToForget& loops_to_forget();
 
 /// A descriptor that is no business of child processes, though no loop has it: fork_process() closes it there.
 class PrivateFd {

@@ -190,12 +190,13 @@ void PoolCore::settle(Seat& seat, const std::string& how, int signal) {
   std::erase_if(seats_, [&](const SeatPtr& each) { return each.get() == &seat; });
   std::deque<Seat::Sent> sent;
   sent.swap(seat.sent);
-  for (auto each = sent.rbegin(); each != sent.rend(); ++each) {
-    if (seat.lane.claim(each->ticket).begun()) {
+  for (; !sent.empty(); sent.pop_back()) {
+    Seat::Sent& last = sent.back();
+    if (seat.lane.claim(last.ticket).begun()) {
       const std::string who = "worker " + std::to_string(seat.pid) + " of process pool '" + options_.name + "' ";
-      finish(*each->task, std::make_exception_ptr(WorkerLost(who + how + " while it ran the task", seat.pid, signal)));
+      finish(*last.task, std::make_exception_ptr(WorkerLost(who + how + " while it ran the task", seat.pid, signal)));
     } else {
-      queue_.push_front(std::move(each->task));
+      queue_.push_front(std::move(last.task));
       ++queued_;
     }
   }

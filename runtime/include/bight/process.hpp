@@ -141,13 +141,13 @@ class Process {
            std::is_invocable_v<std::remove_reference_t<F>&>) explicit Process(F&& f)
       : Process(ProcessOptions{}, std::forward<F>(f)) {}
   template <class F>
-  requires std::is_invocable_v < std::remove_reference_t<F>
-  & > Process(ProcessOptions options, F&& f) : Process(std::move(options), detail::process_body(f)) {}
+  requires(std::is_invocable_v<std::remove_reference_t<F>&>) Process(ProcessOptions options, F&& f)
+      : Process(std::move(options), detail::process_body(f)) {}
   /// The same; with an error there is no process, and `f` has not run.
   template <class F>
-  requires std::is_invocable_v < std::remove_reference_t<F>
-  & > [[nodiscard]] static Process start(ProcessOptions options, F&& f, std::error_code& error) {
-    return start_body(std::move(options), detail::process_body(f), error);
+  requires(std::is_invocable_v<std::remove_reference_t<F>&>) [[nodiscard]] static Process
+      start(const ProcessOptions& options, F&& f, std::error_code& error) {
+    return start_body(options, detail::process_body(f), error);
   }
 
   Process(Process&& other) noexcept;
