@@ -243,7 +243,8 @@ void bury(int pidfd) noexcept {
   outcome.error = outcome.pid < 0 ? errno : child.error;
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, kSignalSetBytes);
   outcome.stage = outcome.pid < 0 ? SpawnStage::clone : child.stage;
-  outcome.pidfd = Fd(pidfd);
+  // One that fails late (a control group has its fill of processes) has left a number there that is no longer ours.
+  if (outcome.pid > 0) outcome.pidfd = Fd(pidfd);
   if (outcome.pid > 0 && outcome.error != 0) bury(pidfd);
   if (outcome.error != 0) outcome.pidfd.reset();
   errno = error;
