@@ -29,6 +29,7 @@ struct alignas(64) FdState {  // a line each
   // What comes is not to be taken in before it is asked for: it may bring an address, or descriptors, that only a
   // recvmsg(2) gets.
   bool untaken = false;
+  bool direct = false;  // the same, for as long as somebody reads by other means: splice(2)
   std::uint8_t engine_flags = 0;  // the engine's own; 0 when the descriptor is opened
   std::uint16_t watches = 0;      // FdWatch objects
 };

@@ -151,6 +151,12 @@ void Socket::write_all(std::span<::iovec> pieces, std::error_code& error) {
   }
 }
 
+bool Socket::set_direct(bool on) noexcept {
+  if (state_ == nullptr || (on && Loop::require().engine().takes_ahead(fd_))) return false;
+  state_->direct = on;
+  return true;
+}
+
 std::size_t Socket::receive_message(::msghdr& message, int flags, std::error_code& error) {
   Op op(OpKind::recv_message, fd_);
   op.data = &message;

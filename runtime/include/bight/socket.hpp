@@ -44,6 +44,11 @@ class Socket : public Descriptor {
   /// All pieces in order, gathered into as few packets as may be. The array is used as scratch space.
   void write_all(std::span<::iovec> pieces, std::error_code& error);
 
+  /// For who reads by other means, as splice(2): on, and it returns true: what comes stays in the system until it is
+  /// read, by whatever means. It returns false when something has been taken in already, or is just being: then read()
+  /// first, and ask again. Off: as before.
+  [[nodiscard]] bool set_direct(bool on) noexcept;
+
   // Messages: datagrams, and what comes with a stream's bytes. All wait. What a `message` names has to stay where it is
   // until the call returns.
 

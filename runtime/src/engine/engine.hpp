@@ -98,6 +98,9 @@ class Engine {
   /// else.
   virtual void close_in_forked_child() noexcept {}
 
+  /// Whether data of the descriptor's that nobody has asked for yet is here already, or may be any moment.
+  [[nodiscard]] virtual bool takes_ahead(int /*fd*/) noexcept { return false; }
+
   [[nodiscard]] virtual TimePoint now() const noexcept = 0;
   /// Whether now() is virtual: then slices are bounded by count alone, so that runs repeat exactly.
   [[nodiscard]] virtual bool virtual_time() const noexcept { return false; }

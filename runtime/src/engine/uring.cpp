@@ -76,6 +76,7 @@ class UringEngine final : public Engine {
   [[nodiscard]] bool may_finish() const noexcept override { return waiting_ != 0 || !cancelled_.empty(); }
   void wake() noexcept override;
   void forget(int fd) noexcept override;
+  [[nodiscard]] bool takes_ahead(int fd) noexcept override;
   void close_in_forked_child() noexcept override {
     ::close(ring_.ring_fd);  // its memory is not there: see init()
     wake_up_.reset();
@@ -535,13 +536,18 @@ void UringEngine::forget(int fd) noexcept {
   if (feed != nullptr) drop(*feed);
 }
 
+bool UringEngine::takes_ahead(int fd) noexcept {
+  const auto* feed = static_cast<const ReceiveFeed*>(descriptors_[fd].engine_data);
+  return feed != nullptr && (feed->queued != 0 || feed->end != ReceiveFeed::kOpen || feed->armed);
+}
+
 // --- Feeds
 // ----------
 
 /// The feed that a read has to go through, or null.
 ReceiveFeed* UringEngine::feed_for(const Op& op, FdState& state) noexcept {
   if (op.kind != OpKind::recv_lent && op.kind != OpKind::recv && op.kind != OpKind::poll_in) return nullptr;
-  if (state.untaken) return nullptr;
+  if (state.untaken || state.direct) return nullptr;
   auto* feed = static_cast<ReceiveFeed*>(state.engine_data);
   if (feed == nullptr && op.kind == OpKind::recv_lent && (state.engine_flags & kBulk) == 0 &&
       receive_ring_.available()) {
