@@ -218,6 +218,64 @@ def run_chat(program, engine):
     print("chat: well")
 
 
+@contextlib.contextmanager
+def listening(engine, *command):
+    """A server that says where it listens; a stop has to end it well."""
+    with subprocess.Popen(command, env=dict(os.environ, BIGHT_ENGINE=engine), stdout=subprocess.PIPE, text=True) as server:
+        try:
+            said = server.stdout.readline()
+            check(said.startswith("listening on "), f"{command[0]} said {said!r}")
+            host, port = said.split()[-1].rsplit(":", 1)
+            yield host, int(port)
+            server.send_signal(signal.SIGTERM)
+            check(server.wait(PATIENCE) == 0, f"{command[0]} ended with {server.returncode}")
+        finally:
+            server.kill()
+
+
+def receive_exactly(peer, count):
+    data = b""
+    while len(data) < count:
+        piece = peer.recv(count - len(data))
+        check(piece, f"the connection ended after {len(data)} of {count} bytes")
+        data += piece
+    return data
+
+
+def converse(peer):
+    """With an echo server, however far away."""
+    for size in (5, 100_000):
+        data = os.urandom(size)
+        peer.sendall(data)
+        check(receive_exactly(peer, size) == data, "what came back is something else")
+    peer.shutdown(socket.SHUT_WR)
+    check(peer.recv(1) == b"", "the end did not come back")
+
+
+def run_network(folder, engine):
+    with listening(engine, folder / "echo", "--port", "0") as echo:
+        with listening(engine, folder / "proxy", "127.0.0.1:0", "%s:%d" % echo) as proxy:
+            with socket.create_connection(proxy, PATIENCE) as peer:
+                converse(peer)
+        with listening(engine, folder / "socks5", "127.0.0.1:0") as socks:
+            with socket.create_connection(socks, PATIENCE) as peer:
+                peer.sendall(b"\x05\x01\x00")
+                check(receive_exactly(peer, 2) == b"\x05\x00", "socks5 wants more than nothing")
+                peer.sendall(b"\x05\x01\x00\x01" + socket.inet_aton(echo[0]) + echo[1].to_bytes(2, "big"))
+                check(receive_exactly(peer, 10)[1] == 0, "socks5 did not connect")
+                converse(peer)
+        scan = subprocess.run([folder / "portscan", str(echo[1]), str(echo[1])], capture_output=True, text=True,
+                              env=dict(os.environ, BIGHT_ENGINE=engine), timeout=PATIENCE, check=True)
+        check(scan.stdout == f"{echo[1]}\n1 of 1 ports are open\n", f"portscan said {scan.stdout!r}")
+    for mode in ((), ("--batch",)):
+        with listening(engine, folder / "udp_echo", *mode, "127.0.0.1:0") as where:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+                peer.settimeout(PATIENCE)
+                peer.sendto(b"hello", where)
+                check(peer.recv(100) == b"hello", "udp_echo said something else")
+    print("network: well")
+
+
 SHELL_JOBS = """echo hello; echo there
 # no job
 exit 3
@@ -373,6 +431,7 @@ def main():
         for name in sorted(WITH_PROCESSES):
             run_program(folder / name, engine)
         run_chat(folder / "chat", engine)
+        run_network(folder, engine)
         run_shell(folder / "shell", engine)
         run_process_lock(folder / "process_lock", engine)
         run_parallel_grep(folder / "parallel_grep", engine)
