@@ -208,6 +208,7 @@ std::optional<Received> Connection::receive_raw(TimePoint until, std::error_code
   if (!error && detail::cancelled_here()) error = std::make_error_code(std::errc::operation_canceled);
   if (error) return std::nullopt;
   state->enter();
+  detail::charge_here();  // now, for when others run what has come may not stay where it is
   const detail::TurnHeld turn(state->receiving, until, detail::describe_receiving, error);
   const bool in_loop = detail::current_loop->serial != 0;
   std::optional<Received> received(std::in_place);
@@ -227,7 +228,12 @@ std::optional<Received> Connection::receive_raw(TimePoint until, std::error_code
       if (!has_waited) state->in_vain = arrival == Arrival::nothing;
     }
     switch (arrival) {
-      case Arrival::message: detail::charge_here(); return received;
+      case Arrival::message:
+        if (!state->fd && received->large.empty()) {  // closed while it was on its way: the buffer goes with us
+          received->large.assign(received->bytes.begin(), received->bytes.end());
+          received->bytes = received->large;
+        }
+        return received;
       case Arrival::end:
         state->at_end = true;
         if (!state->fd)

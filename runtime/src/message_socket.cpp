@@ -104,7 +104,8 @@ void take_from_memory(std::size_t message_max, Received& received, std::error_co
     return;
   }
   struct ::stat status {};
-  const bool sealed = (::fcntl(memory.get(), F_GET_SEALS) & kSeals) == kSeals && ::fstat(memory.get(), &status) == 0 &&
+  const int seals = ::fcntl(memory.get(), F_GET_SEALS);
+  const bool sealed = seals >= 0 && (seals & kSeals) == kSeals && ::fstat(memory.get(), &status) == 0 &&
                       status.st_size >= 0 && static_cast<std::uint64_t>(status.st_size) == size;
   received.large.resize(sealed ? size : 0);
   if (!sealed || !read_whole(memory.get(), received.large)) error = std::make_error_code(std::errc::bad_message);
@@ -184,9 +185,10 @@ Arrival IncomingBuffer::try_receive(int socket, std::size_t message_max, Receive
 }
 
 void IncomingBuffer::prepare(Look& look) {
-  if (buffer_ == nullptr) buffer_.reset(new std::byte[connection_inline_max]);  // not touched before it is needed
+  look.buffer = std::move(buffer_);
+  if (look.buffer == nullptr) look.buffer.reset(new std::byte[connection_inline_max]);  // not touched before needed
   look.header = {};
-  look.pieces = {iovec{&look.header, sizeof look.header}, iovec{buffer_.get(), connection_inline_max}};
+  look.pieces = {iovec{&look.header, sizeof look.header}, iovec{look.buffer.get(), connection_inline_max}};
   look.message = {};
   look.message.msg_iov = look.pieces.data();
   look.message.msg_iovlen = look.pieces.size();
@@ -196,14 +198,15 @@ void IncomingBuffer::prepare(Look& look) {
 
 Arrival IncomingBuffer::finish(Look& look, std::ptrdiff_t result, std::size_t message_max, Received& received,
                                std::error_code& error) {
+  buffer_ = std::move(look.buffer);
   // ECONNRESET: the other end has gone without reading all of ours; what it has sent can still be received.
   if (result == -EINTR || result == -ECONNRESET || result == -EAGAIN) return Arrival::nothing;
   if (result < 0) {
     error = {static_cast<int>(-result), std::generic_category()};
     return Arrival::failed;
   }
-  if (result == 0) return Arrival::end;
   if (look.message.msg_controllen > 0) collect_fds(look.message, received.fds);
+  if (result == 0 && received.fds.empty()) return Arrival::end;  // an empty message may bring descriptors
   const auto size = static_cast<std::size_t>(result);
   const bool in_memory = look.header.kind == Kind::in_memory;
   const bool cut = (look.message.msg_flags & MSG_TRUNC) != 0;

@@ -70,6 +70,7 @@ class IncomingBuffer {
     std::array<::iovec, 2> pieces;
     alignas(::cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * (connection_fds_max + 1))> control;
     ::msghdr message;
+    std::unique_ptr<std::byte[]> buffer;  // lent: others may look while this one is under way
   };
 
   /// Takes the next message if there is one. `received.bytes` are good until the next call.

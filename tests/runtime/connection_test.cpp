@@ -301,6 +301,63 @@ TEST(Connection, fibers_share_an_end_in_turns) {
   });
 }
 
+TEST(Connection, who_looks_takes_nothing_from_who_waits) {
+  on_real_loop([] {
+    constexpr int kMessages = 5000;
+    Connection a;
+    Connection b;
+    std::tie(a, b) = make_connection_pair();
+    std::vector<int> counts(kMessages);
+    const auto count = [&](const std::optional<Bytes>& got) {
+      if (!got) return;
+      int number = 0;
+      ASSERT_EQ(got->size(), 2000U);
+      std::memcpy(&number, got->data(), sizeof number);
+      ++counts.at(static_cast<std::size_t>(number));
+      EXPECT_EQ(std::count(got->begin() + sizeof number, got->end(), static_cast<std::byte>(number)), 2000 - 4);
+    };
+    Scope scope;
+    for (int i = 0; i < 2; ++i) {
+      scope.spawn([&] {
+        while (auto got = b.receive_bytes()) count(got);
+      });
+      scope.spawn([&] {
+        for (; !b.at_end(); yield()) count(b.receive_bytes_for(0ms));
+      });
+    }
+    for (int i = 0; i < kMessages; ++i) {
+      Bytes message(2000, static_cast<std::byte>(i));
+      std::memcpy(message.data(), &i, sizeof i);
+      a.send_bytes(message);
+      if (i % 7 == 0) yield();
+    }
+    a.close();
+    scope.join();
+    EXPECT_EQ(std::count(counts.begin(), counts.end(), 1), kMessages);
+  });
+}
+
+TEST(Connection, what_has_come_outlives_the_end_that_it_came_to) {
+  on_real_loop([] {
+    auto [a, b] = make_connection_pair();
+    auto [first, second] = make_connection_pair();
+    std::optional<Bytes> got;
+    std::error_code error;
+    Scope scope;
+    scope.spawn([&, &to = b] { got = to.receive_bytes(error); });
+    scope.spawn([&, &from = second, &closed = b] {  // wakes before the other one, after its message has come
+      static_cast<void>(from.receive<int>());
+      closed.close();
+    });
+    sleep_for(1ms);
+    first.send(1);
+    a.send_bytes(pattern(60'000));
+    scope.join();
+    if (error) EXPECT_EQ(error, std::errc::bad_file_descriptor);  // it had not come yet
+    if (!error) EXPECT_EQ(got, pattern(60'000));
+  });
+}
+
 TEST(Connection, is_a_case_of_select) {
   on_real_loop([] {
     Connection a;
@@ -468,12 +525,17 @@ TEST(Connection, what_is_no_message_is_an_error) {
     send_as_is(a.fd(), large, std::array{short_one.get()});
     send_as_is(a.fd(), large, std::array{a.fd()});
     send_as_is(a.fd(), std::string_view("m\0\0\0\1", 5), std::array{unsealed.get()});
-    for (int i = 0; i < 11; ++i) {
+    const Fd file(::open(testing::TempDir().c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    ASSERT_EQ(::ftruncate(file.get(), 100), 0);
+    send_as_is(a.fd(), large, std::array{file.get()});
+    send_as_is(a.fd(), "", std::array{a.fd(), a.fd()});
+    for (int i = 0; i < 13; ++i) {
       std::error_code error;
       EXPECT_EQ(b.receive_message(error), std::nullopt) << i;
       EXPECT_EQ(error, i == 5 ? std::errc::too_many_files_open : std::errc::bad_message) << i;
     }
-    EXPECT_EQ(open_fds(), before + 2);
+    EXPECT_EQ(open_fds(), before + 3);
+    EXPECT_FALSE(b.at_end());
     a.send(1);
     EXPECT_EQ(b.receive<int>(), 1);
   });
