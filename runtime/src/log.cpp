@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <string>
 
+#include "engine/quiet_write.hpp"
+
 namespace bight {
 namespace {
 
@@ -68,9 +70,11 @@ void write_out(std::string_view text) noexcept {
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = end_of_piece(text, at);
     ssize_t written = 0;
-    do written = ::write(STDERR_FILENO, text.data() + at, end - at);
+    do written = detail::quiet_write(STDERR_FILENO, text.data() + at, end - at);
     while (written < 0 && errno == EINTR);
-    if (written < 0) return;  // a full pipe that does not block, a full disk: the rest is lost, the program is not
+    // A full pipe that does not block, one that nobody reads any more, a full disk: the rest is lost, the program is
+    // not.
+    if (written < 0) return;
     at = end;
   }
 }

@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <climits>
+#include <csignal>
 #include <cstdlib>
 #include <string>
 #include <thread>
@@ -58,6 +60,20 @@ TEST(Log, ControlBytesAreEscaped) {
             "bight: a\\x1b[31m\\x0d\\x09\\x00\\x7f b\n");
   EXPECT_EQ(logged(LogLevel::info, LogLevel::info, "first\nsecond"), "bight: first\n  second\n");
   EXPECT_EQ(logged(LogLevel::info, LogLevel::info, "gr\xc3\xbc\xc3\x9f"), "bight: gr\xc3\xbc\xc3\x9f\n");
+}
+
+// As of `server 2>&1 | tee log` when Ctrl-C has ended the tee, and the server is to drain.
+TEST(Log, ThatNobodyReadsEndsNobody) {
+  const auto ended = in_child([&] {
+    ::signal(SIGPIPE, SIG_DFL);
+    std::array<int, 2> pipe{};
+    if (::pipe(pipe.data()) != 0) return 1;
+    ::close(pipe[0]);
+    ::dup2(pipe[1], STDERR_FILENO);
+    detail::log(LogLevel::error, "hello");
+    return 0;
+  });
+  EXPECT_TRUE(ended.with(0));
 }
 
 TEST(Log, TheLevelComesFromTheEnvironment) {
