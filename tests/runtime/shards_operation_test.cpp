@@ -23,6 +23,7 @@
 
 #include "child.hpp"
 #include "shards/pid_file.hpp"
+#include "shards/status_socket.hpp"
 #include "supervised.hpp"
 
 namespace bight {
@@ -30,6 +31,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using detail::PidFile;
+using detail::StatusSocket;
 using test::Child;
 using test::describe;
 using test::in_child;
@@ -200,6 +202,46 @@ TEST(ShardStatus, AStaleSocketIsReplacedAndALiveOneIsNot) {
   supervised.reports.expect("began");
   EXPECT_NE(shard_status(path).find("supervisor "), std::string::npos);
   EXPECT_TRUE(supervised.stop().with(0));
+}
+
+bool somebody_listens_at(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  const Fd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  return ::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+}
+
+TEST(ShardStatus, ListensAgainWhenASuccessorDidNotComeUp) {
+  const std::string path = temporary("back-status");
+  StatusSocket socket(path, false);
+  EXPECT_TRUE(in_child([&] {
+                const StatusSocket its(path, true);
+                return 0;
+              }).with(0));
+  EXPECT_FALSE(exists(path));
+  socket.step_back();
+  EXPECT_TRUE(somebody_listens_at(path));
+  EXPECT_TRUE(in_child([&]() -> int {
+                const StatusSocket its(path, true);
+                ::_exit(0);
+              }).with(0));
+  EXPECT_FALSE(somebody_listens_at(path));
+  socket.step_back();
+  EXPECT_TRUE(somebody_listens_at(path));
+}
+
+TEST(ShardStatus, WhatIsNoSocketIsNotReplaced) {
+  const std::string path = temporary("no-status");
+  std::ofstream(path) << "precious";
+  try {
+    const StatusSocket socket(path, false);
+    FAIL();
+  } catch (const std::system_error& error) {
+    EXPECT_EQ(error.what(), "make status socket " + path + ": what is there is no socket: File exists");
+  }
+  EXPECT_EQ(content_of(path), "precious");
+  ::unlink(path.c_str());
 }
 
 // --- Service manager -------------------------------------------------------------------------------------------------

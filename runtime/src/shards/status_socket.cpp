@@ -11,8 +11,12 @@
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
+#include <exception>
 #include <string_view>
 #include <system_error>
+#include <utility>
+
+#include <bight/log.hpp>
 
 namespace bight {
 namespace detail {
@@ -47,24 +51,32 @@ ino_t inode_of(const std::string& path) noexcept {
 
 StatusSocket::StatusSocket(const std::string& path, bool replace) {
   if (path.empty()) return;
+  if (!replace && somebody_listens_at(address_of(path)))
+    fail(EADDRINUSE, "make status socket " + path + ": somebody listens there");
+  listen_at(path);
+}
+
+void StatusSocket::listen_at(const std::string& path) {
   const std::string what = "make status socket " + path;
-  if (!replace && somebody_listens_at(address_of(path))) fail(EADDRINUSE, what + ": somebody listens there");
+  struct stat file {};
+  if (::lstat(path.c_str(), &file) == 0 && !S_ISSOCK(file.st_mode)) fail(EEXIST, what + ": what is there is no socket");
   // Made under another name and moved over: never absent, never more open than it should be.
   const std::string draft = path + "." + std::to_string(::getpid());
   const sockaddr_un address = address_of(draft);
-  listener_ = Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!listener_) fail(errno, what + ": socket");
+  Fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!listener) fail(errno, what + ": socket");
   ::unlink(draft.c_str());
   const mode_t mask = ::umask(0177);
-  const int bound = ::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  const int bound = ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
   const int error = errno;
   ::umask(mask);
   if (bound != 0) fail(error, what + ": bind");
-  if (::listen(listener_.get(), 16) != 0 || ::rename(draft.c_str(), path.c_str()) != 0) {
+  if (::listen(listener.get(), 16) != 0 || ::rename(draft.c_str(), path.c_str()) != 0) {
     const int reason = errno;
     ::unlink(draft.c_str());
     fail(reason, what);
   }
+  listener_ = std::move(listener);
   path_ = path;
   inode_ = inode_of(path);
 }
@@ -73,26 +85,41 @@ StatusSocket::~StatusSocket() {
   if (listener_ && inode_of(path_) == inode_) ::unlink(path_.c_str());
 }
 
+void StatusSocket::step_back() noexcept {
+  if (!listener_ || inode_of(path_) == inode_) return;
+  try {
+    listen_at(path_);
+  } catch (const std::exception& failure) {
+    log_warning(failure.what());
+  }
+}
+
 void StatusSocket::forget() noexcept {
   clients_.clear();
   listener_.reset();
 }
 
 void StatusSocket::add_to(std::vector<pollfd>& polled) const {
-  if (listener_ && clients_.size() < kClientsMax) polled.push_back({listener_.get(), POLLIN, 0});
+  if (listener_ && clients_.size() < kClientsMax && rest_until_ == TimePoint{})
+    polled.push_back({listener_.get(), POLLIN, 0});
   for (const Client& each : clients_) polled.push_back({each.fd.get(), POLLIN, 0});
 }
 
 TimePoint StatusSocket::next_event() const noexcept {
-  TimePoint first = TimePoint::max();
+  TimePoint first = rest_until_ == TimePoint{} ? TimePoint::max() : rest_until_;
   for (const Client& each : clients_) first = std::min(first, each.until);
   return first;
 }
 
 void StatusSocket::accept_all(TimePoint time) {
+  if (time < rest_until_) return;
+  rest_until_ = TimePoint{};
   while (listener_ && clients_.size() < kClientsMax) {
     Fd client(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!client) return;
+    if (!client) {
+      if (errno != EAGAIN) rest_until_ = saturating_add(time, kPatience);  // no descriptors, say; it stays readable
+      return;
+    }
     clients_.push_back({std::move(client), saturating_add(time, kPatience)});
   }
 }

@@ -23,7 +23,7 @@ class StatusSocket {
 
   StatusSocket() noexcept = default;
   /// Mode 0600. A socket file that nobody listens at, or that a predecessor does (`replace`), is replaced, at once and
-  /// without a gap. Throws std::system_error. An empty path is no socket.
+  /// without a gap; any other file is not. Throws std::system_error. An empty path is no socket.
   StatusSocket(const std::string& path, bool replace);
   StatusSocket(StatusSocket&&) noexcept = default;
   StatusSocket& operator=(StatusSocket&&) = delete;
@@ -32,6 +32,8 @@ class StatusSocket {
   void add_to(std::vector<pollfd>& polled) const;
   void serve(const Report& report, TimePoint time);
   [[nodiscard]] TimePoint next_event() const noexcept;
+  /// A successor that had taken the path over did not come up: listens there again.
+  void step_back() noexcept;
   /// In a worker: it is the supervisor's.
   void forget() noexcept;
 
@@ -41,12 +43,14 @@ class StatusSocket {
     TimePoint until;
     bool answered = false;
   };
+  void listen_at(const std::string& path);
   void accept_all(TimePoint time);
   static bool answer(Client& client, const Report& report);
 
   std::string path_;
   ino_t inode_ = 0;
   Fd listener_;
+  TimePoint rest_until_{};  // accepting has failed
   std::vector<Client> clients_;
 };
 
