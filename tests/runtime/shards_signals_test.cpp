@@ -194,6 +194,33 @@ TEST(ShardSignals, ASuccessorThatCrashesLeavesTheOldOneAtWork) {
   EXPECT_EQ(rest.drained, 2);
 }
 
+// There is nothing else that would have the supervisor look again.
+TEST(ShardSignals, AFailedReloadIsFollowedByTheNextAtOnce) {
+  const test::SharedCounter started;
+  const test::SharedCounter go;
+  ShardOptions options = two_shards();
+  options.count = 1;
+  options.hang_timeout = 0s;
+  Supervised supervised(options, [&](Shard& shard, const Reports& reports) {
+    const int before = (*started)++;
+    reports.tell("began", shard.index());
+    if (before == 1) {
+      while (*go == 0) sleep_for(1ms);
+      ::_exit(3);
+    }
+    wait_for_stop();
+  });
+  supervised.reports.expect("began");
+  supervised.send(SIGHUP);
+  supervised.reports.expect("began");
+  supervised.send(SIGHUP);
+  supervised.send(SIGTTIN);  // behind it
+  EXPECT_EQ(supervised.reports.expect("began").index, 1U);
+  *go = 1;
+  EXPECT_EQ(supervised.reports.expect("began").index, 0U);
+  EXPECT_TRUE(supervised.stop().with(0));
+}
+
 TEST(ShardSignals, ASuccessorThatIsNeverReadyLeavesTheOldOneAtWork) {
   const test::SharedCounter started;
   ShardOptions options = two_shards();

@@ -193,6 +193,28 @@ TEST(ShardWatch, WhoHasNoLoopInTimeIsAborted) {
       << describe(ended);
 }
 
+TEST(ShardWatch, ASuccessorThatFailsIsTriedAgain) {
+  const test::SharedCounter started;
+  ShardOptions options = two_shards();
+  options.count = 1;
+  options.requests_max = 1;
+  options.back_off_max = 10ms;
+  options.hang_timeout = 0s;
+  Supervised supervised(options, [&](Shard& shard, const Reports& reports) {
+    const int before = (*started)++;
+    reports.tell("began", shard.index());
+    if (before == 0) this_shard::note_request();
+    if (before == 1) ::_exit(3);
+    wait_for_stop();
+    reports.tell(before == 0 ? "drained" : "stopped", shard.index());
+  });
+  supervised.reports.expect("began");
+  supervised.reports.expect("began");
+  supervised.reports.expect("began");
+  supervised.reports.expect("drained");
+  EXPECT_TRUE(supervised.stop().with(0));
+}
+
 // gunicorn's max_requests: the successor comes first.
 TEST(ShardWatch, WhoHasServedEnoughIsReplaced) {
   ShardOptions options = two_shards();

@@ -2,6 +2,7 @@
 #include "shards/supervisor.hpp"
 
 #include <poll.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -43,11 +44,11 @@ Supervisor::Supervisor(const ShardOptions& options, const std::function<void(Sha
 }
 
 int Supervisor::run() {
+  if (options_.on_start) options_.on_start();
   if (const std::size_t unwanted = close_untaken_sockets(); unwanted != 0) {
     log_warning(std::to_string(unwanted) +
                 " listening sockets were passed to this program that it does not ask for: closed");
   }
-  if (options_.on_start) options_.on_start();
   start_all();
   while (life_ == Life::running || !all_ended()) {
     wait();
@@ -68,7 +69,10 @@ void Supervisor::start_all() {
   try {
     for (Seat& seat : seats_) seat.worker = start(seat);
   } catch (...) {
-    for_each_worker([](Seat&, Worker& worker) { static_cast<void>(signal(worker, SIGKILL)); });
+    for_each_worker([](Seat&, Worker& worker) {
+      static_cast<void>(signal(worker, SIGKILL));
+      ::waitpid(worker.pid, nullptr, 0);
+    });
     throw;
   }
   say_status();
@@ -132,8 +136,10 @@ TimePoint Supervisor::next_event() const noexcept {
     if (!worker.ready && !worker.told_late)
       first = std::min(first, saturating_add(worker.started, options_.ready_timeout));
   };
+  const TimePoint time = now();
   for (const Seat& seat : seats_) {
     if (life_ == Life::running && !seat.closed) first = std::min(first, seat.restart);
+    if (seat.renewal_after > time) first = std::min(first, seat.renewal_after);
     if (seat.worker) look(*seat.worker);
     if (seat.successor) look(*seat.successor);
     for (const Worker& each : seat.leaving) look(each);

@@ -55,12 +55,14 @@ void Supervisor::renew_due() {
       } catch (...) {
         log(LogLevel::error, describe_error(std::current_exception()) + "; the old one goes on");
         seat.in_reload = false;
+        seat.renewal_after = saturating_add(now(), options_.back_off_max);
       }
     }
   }
   if (reloading()) return;
   if (reload_again_) {
     begin_reload();
+    renew_due();  // once: it is either under way now or over
   } else if (std::exchange(reload_said_, false)) {
     notify_.send("READY=1");
     say_status();
@@ -94,6 +96,7 @@ void Supervisor::abandon_successor(Seat& seat) {
     seat.leaving.push_back(std::move(*seat.successor));
     seat.successor.reset();
   }
+  seat.renewal_after = saturating_add(now(), options_.back_off_max);
   const bool was_reload = std::exchange(seat.in_reload, false);
   for (Seat& each : seats_) {
     if (was_reload && each.in_reload && each.renew) each.in_reload = each.renew = false;
@@ -176,6 +179,7 @@ void Supervisor::follow_upgrade() {
     upgrade_.forget();
     if (life_ != Life::running) return;
     pid_file_.step_back();
+    status_socket_.step_back();
     log(LogLevel::error, "upgrade: the new program did not come up; this one goes on");
     say_status();
   }
@@ -223,7 +227,7 @@ void Supervisor::begin_drain(bool others_continue) {
     worker.slot->retiring.store(others_continue);
     if (worker.sent == 0) end(worker, SIGTERM, options_.drain + options_.kill_after);
   });
-  say_status();
+  if (!others_continue) say_status();  // what is said of the service by now is the successor's
 }
 
 void Supervisor::quit() {

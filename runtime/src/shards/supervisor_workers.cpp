@@ -114,13 +114,12 @@ void Supervisor::hear_workers() {
 }
 
 void Supervisor::look_at(Seat& seat, Worker& worker) {
-  if (worker.slot->wants_successor.load(std::memory_order_relaxed) && worker.sent == 0 && life_ == Life::running) {
-    worker.slot->wants_successor.store(false, std::memory_order_relaxed);
-    if (!seat.closed && !seat.successor) {
-      log(LogLevel::info, name_of(seat) + " has served " + std::to_string(worker.slot->counters.requests.load()) +
-                              " requests; it is replaced");
-      seat.renew = true;
-    }
+  const bool may_have_successor =
+      life_ == Life::running && !seat.closed && !seat.renew && !seat.successor && now() >= seat.renewal_after;
+  if (may_have_successor && worker.sent == 0 && worker.slot->wants_successor.load(std::memory_order_relaxed)) {
+    log(LogLevel::info, name_of(seat) + " has served " + std::to_string(worker.slot->counters.requests.load()) +
+                            " requests; it is replaced");
+    seat.renew = true;
   }
   if (worker.ready || !worker.slot->ready.load()) return;
   worker.ready = true;
@@ -274,8 +273,8 @@ void Supervisor::reap() {
 
 /// Of one that was told to go.
 void Supervisor::on_leaver_end(const Seat& seat, const WorkerExit& exit) {
-  const bool in_order = exit.status != -1 && ends_in_order(exit.status);
-  if (in_order || exit.status == -1) return;
+  // Expected is a death by that very signal, too: the loop was over when it came. Until then workers have a handler.
+  if (exit.status == -1 || exit.expected || ends_in_order(exit.status)) return;
   if (life_ != Life::running) failed_ = true;
   log_warning(name_of(seat) + " " + exit.cause + " while draining");
 }

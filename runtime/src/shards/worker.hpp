@@ -37,6 +37,7 @@ struct Seat {
   TimePoint restart = TimePoint::max();  // when there is no worker: when there will be one
   std::vector<TimePoint> crashes;        // in a row
   unsigned boots_failed = 0;             // in a row
+  TimePoint renewal_after{};             // a worker that wants a successor has to wait until then: one has failed
   bool renew = false;                    // a successor is to be started, as soon as there may be one
   bool in_reload = false;                // which is a reload's doing
   bool closed = false;                   // by SIGTTOU: nobody is to sit there any more
