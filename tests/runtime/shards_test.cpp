@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -393,6 +394,63 @@ TEST(Shards, WorkersDieWithTheParent) {
   ::kill(supervised.child.pid(), SIGKILL);
   supervised.reports.expect("end");
   EXPECT_TRUE(supervised.child.wait().by(SIGKILL));
+}
+
+// The kernel forgets who is to die with whom when a process becomes another user.
+TEST(Shards, WorkersOfAnotherUserDieWithTheParentToo) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs the right to become another user";
+  constexpr uid_t nobody = 65534;
+  ShardOptions options = two_shards();
+  options.after_fork = [](Shard&) {
+    if (::setresuid(nobody, nobody, nobody) != 0) ::_exit(3);
+  };
+  Supervised supervised(options, serve_until_stop);
+  const pid_t worker = supervised.reports.expect("began").pid;
+  const pid_t other = supervised.reports.expect("began").pid;
+  ::kill(supervised.child.pid(), SIGKILL);
+  const bool all_gone = supervised.reports.next().what == "end";
+  EXPECT_TRUE(all_gone);
+  for (const pid_t each : {worker, other}) {
+    if (!all_gone) ::kill(each, SIGKILL);  // or the test would wait for them
+  }
+  EXPECT_TRUE(supervised.child.wait().by(SIGKILL));
+}
+
+// What a worker forks may outlive it, and its slot is another's then.
+TEST(Shards, WhatAWorkerForksIsNone) {
+  ShardOptions options = two_shards();
+  options.count = 1;
+  int status = -1;
+  options.after_fork = [&](Shard&) {
+    const pid_t forked = ::fork();
+    if (forked == 0) ::_exit(this_shard::exists() ? 1 : 0);
+    ::waitpid(forked, &status, 0);
+  };
+  Supervised supervised(options, [&](Shard& shard, const Reports& reports) {
+    reports.tell(status == 0 && this_shard::exists() ? "right" : "wrong", shard.index());
+    wait_for_stop();
+  });
+  supervised.reports.expect("right");
+  EXPECT_TRUE(supervised.stop().with(0));
+}
+
+// Its loop is over, and so are the loop's handlers. That is no failure.
+TEST(Shards, AStopMayMeetAWorkerThatIsJustGoing) {
+  ShardOptions options = two_shards();
+  options.count = 1;
+  Supervised supervised(options, [](Shard&, const Reports& reports) {
+    static const Reports* told;
+    told = &reports;
+    cookie_io_functions_t calls{};
+    calls.write = [](void*, const char*, size_t) -> ssize_t {  // at the end, when all is flushed
+      told->tell("going", 0);
+      for (;;) ::pause();
+    };
+    std::fputc('x', ::fopencookie(nullptr, "w", calls));
+  });
+  supervised.reports.expect("going");
+  const auto ended = supervised.stop();
+  EXPECT_TRUE(ended.with(0)) << describe(ended);
 }
 
 TEST(Shards, WorkersHaveTheSignalMaskOfBefore) {

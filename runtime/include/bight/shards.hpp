@@ -132,7 +132,9 @@ struct ShardOptions {
   std::function<void()> on_reload{};       ///< before a reload: to read the configuration; throws: no reload
   std::function<void()> on_reopen_logs{};  ///< SIGUSR1, in the supervisor and in every worker (there in a fiber)
   std::function<void(std::size_t)> before_fork{};  ///< a worker for this seat will be forked; throws: as if fork failed
-  std::function<void(Shard&)> after_fork{};        ///< in the worker, before its loop; throws: the worker ends
+  /// In the worker, before its loop; throws: the worker ends. The place to become another user: later, in `main`, the
+  /// worker would not end with its supervisor any more.
+  std::function<void(Shard&)> after_fork{};
   std::function<void(const WorkerExit&)> on_worker_exit{};
   /// When the drain of all begins, before workers are sent SIGTERM, also by an upgrade. The place to close listening
   /// sockets (net::ShardedListener::close): as long as the supervisor has them open, clients can connect to where

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "shards/shard_table.hpp"
 
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -22,6 +23,13 @@ constinit std::atomic<std::uint64_t> nobodys_counter{0};
 // Of this process, if it is a worker.
 ShardTable* own_table = nullptr;
 WorkerSlot* own = nullptr;
+
+/// A process that the worker forks is none: the slot may be another worker's before it ends.
+void leave() noexcept {
+  own = nullptr;
+  own_table = nullptr;
+  shard_counters = &nobodys_counters;
+}
 
 }  // namespace
 
@@ -95,6 +103,7 @@ void ShardTable::enter(WorkerSlot& slot, std::uint64_t requests_max) noexcept {
   own_table = this;
   own = &slot;
   shard_counters = &slot.counters;
+  ::pthread_atfork(nullptr, nullptr, leave);
 }
 
 // At most a sixteenth above the mean: with 1000 connections that is far from a fifth, while ordinary coming and going

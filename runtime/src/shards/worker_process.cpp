@@ -88,9 +88,16 @@ void reopen_at_signals(const std::function<void()>& reopen) {
   }).detach();
 }
 
+/// The kernel kills this process when its parent ends.
+void die_with(pid_t parent) noexcept {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) std::_Exit(1);  // it died before the line above
+}
+
 int run_worker(const WorkerContext& context) {
   Shard shard(context.index, context.count, context.options.drain);
   if (context.options.after_fork) context.options.after_fork(shard);
+  die_with(context.parent);  // again: who becomes another user there is freed from it (prctl(2))
   LoopBeat beat(context.slot.beat, context.slot.loop);
   const int status = bight::run(context.options.run, [&] {
     Loop& loop = Loop::require();
@@ -107,8 +114,7 @@ int run_worker(const WorkerContext& context) {
 }  // namespace
 
 void work(const WorkerContext& context) noexcept {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() != context.parent) std::_Exit(1);  // it died before the line above
+  die_with(context.parent);
   install_handlers();
   if (context.options.pin_cpus) pin_to_cpu(context.index);
   context.table.enter(context.slot, context.requests_max);
