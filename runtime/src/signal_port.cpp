@@ -16,7 +16,8 @@
 
 namespace bight::detail {
 
-/// What there is of it in a process. The mutex protects all but the list, which handlers walk; they take no lock.
+/// What there is of it in a process. The mutex protects all but the list, which handlers walk. It is only ever held
+/// with all signals blocked; so a handler never interrupts who holds it, and may lock it.
 struct SignalHandlers {
   static void on_signal(int number, siginfo_t* info, void* context) noexcept;
   static void pass_on(int number, siginfo_t* info) noexcept;
@@ -55,7 +56,7 @@ void for_each_number(SignalMask numbers, F&& f) {
 bool is_real_time(int number) noexcept { return number >= SIGRTMIN; }
 
 /// Keeps signals off the calling thread. The registry's lock is held with none coming, for a handler that finds nobody
-/// to tell changes dispositions, too.
+/// to tell takes it, too.
 class SignalsBlocked {
  public:
   SignalsBlocked() noexcept {
@@ -98,10 +99,14 @@ void SignalHandlers::on_signal(int number, siginfo_t* info, void* context) noexc
 }
 
 /// The last one who wanted it has gone since the kernel chose this handler: it is for the disposition from before. That
-/// one is there already, unless somebody who had changed it has put ours back.
+/// one is there already, unless somebody who had changed it has put ours back; or another has come who wants it.
 void SignalHandlers::pass_on(int number, siginfo_t* info) noexcept {
   const auto at = static_cast<std::size_t>(number);
-  if (is_ours(number)) ::sigaction(number, &before[at], nullptr);
+  {
+    const SignalsBlocked blocked;
+    const std::lock_guard lock(mutex);
+    if (users[at] == 0 && is_ours(number)) ::sigaction(number, &before[at], nullptr);
+  }
   ::syscall(SYS_rt_tgsigqueueinfo, ::getpid(), ::gettid(), number, info);
 }
 

@@ -458,6 +458,31 @@ TEST(Signals, SubscriptionsComeAndGoInAStorm) {
   ::signal(SIGUSR1, SIG_DFL);
 }
 
+TEST(Signals, WhoComesWhenTheLastOneGoesIsNotLeftDeaf) {
+  ::signal(SIGUSR1, SIG_IGN);
+  std::atomic<int> running{2};
+  std::atomic<int> deaf{0};
+  {
+    const auto come_and_go = [&] {
+      for (int i = 0; i < 3000; ++i) {
+        const Signals signals({SIGUSR1});
+        ::kill(::getpid(), SIGUSR1);  // who of the two takes it up may find that nobody wants it
+        if (handler_of(SIGUSR1) == SIG_IGN) ++deaf;
+      }
+      --running;
+    };
+    const test::LoopThread one(come_and_go);
+    const test::LoopThread two(come_and_go);
+    while (running > 0) {
+      ::kill(::getpid(), SIGUSR1);
+      std::this_thread::yield();
+    }
+  }
+  EXPECT_EQ(deaf, 0);
+  EXPECT_EQ(handler_of(SIGUSR1), SIG_IGN);
+  ::signal(SIGUSR1, SIG_DFL);
+}
+
 TEST(Signals, DifferentOnesAreNotLostInAStorm) {
   if (!kQueuesSignals) GTEST_SKIP() << "signals with equal numbers become one here";
   on_loop([&] {
