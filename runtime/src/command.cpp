@@ -53,13 +53,15 @@ CommandResult run_command(const std::vector<std::string>& args, const CommandOpt
   if (said.timed_out()) {
     result.timed_out = true;
     process.stop(options.grace);
-    // What it had written before, and on its way out.
-    conversation.timeout = Duration::max();
+    // What it had written before, and on its way out. What it has left behind in a group of its own may go on writing
+    // for ever.
+    conversation.timeout = options.linger;
     conversation.output_max -= std::min(conversation.output_max, std::max(result.out.size(), result.err.size()));
     said = process.communicate({}, conversation);
+    said.left_open |= said.timed_out();
     append(result, said);
   }
-  result.status = *said.status;
+  result.status = *process.try_wait();
   return result;
 }
 

@@ -75,6 +75,16 @@ TEST_F(CommandTest, ATimeoutEndsItAndItsChildrenAndKeepsWhatWasSaid) {
   });
 }
 
+TEST_F(CommandTest, WhatItLeftBehindCanNotWriteForEver) {
+  on_loop([] {
+    const CommandResult result = shell("setsid sh -c 'while echo again; do :; done' 2>/dev/null & sleep 1000",
+                                       {.timeout = 300ms, .grace = 10ms, .output_max = 10, .linger = 50ms});
+    EXPECT_TRUE(result.timed_out);
+    EXPECT_TRUE(result.left_open);
+    EXPECT_EQ(result.out, "again\nagai");
+  });
+}
+
 TEST_F(CommandTest, WhoIsCancelledTakesItAlong) {
   on_loop([] {
     EXPECT_FALSE(move_on_after(20ms, [] { static_cast<void>(shell("sleep 1000 & wait")); }));
