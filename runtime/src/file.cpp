@@ -15,6 +15,7 @@
 #include <new>
 
 #include <bight/check.hpp>
+#include <bight/deadline.hpp>
 #include <bight/error.hpp>
 #include <bight/time.hpp>
 
@@ -222,10 +223,9 @@ void File::close(std::error_code& error) noexcept {
   if (--state->users != 0) return;
   state->watch.reset();
   FileOp op(FileVerb::close, state->fd);
-  detail::perform(op);
-  if (op.result == -ECANCELED || op.result == -ENOMEM || op.result == -EAGAIN) {  // not begun, but it has to be done
-    error = detail::error_of(detail::close_now(*state));
-    return;
+  {
+    const Shield shield;  // it has to be done, and only once: the number is free as soon as it has begun
+    detail::perform(op);
   }
   delete state;
   error = detail::error_of(op.result);

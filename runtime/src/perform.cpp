@@ -115,15 +115,21 @@ void hurry(Op* op, int why) noexcept {
   if (op != nullptr && op->hurry != nullptr) op->hurry(*op, why);
 }
 
+/// A closing has to be done in any case: here if no thread is to be had.
+void refuse(FileOp& op, int error) noexcept {
+  op.result = -error;
+  if (op.verb == FileVerb::close) run_file_call(op);
+}
+
 void run_on_thread(FileOp& op) noexcept {
   try {
     offload([&op]() noexcept { run_file_call(op); });
   } catch (const Cancelled&) {
     op.result = -ECANCELED;
   } catch (const std::system_error& error) {  // not one thread could be started
-    op.result = -error.code().value();
+    refuse(op, error.code().value());
   } catch (const std::bad_alloc&) {
-    op.result = -ENOMEM;
+    refuse(op, ENOMEM);
   }
 }
 
