@@ -43,6 +43,7 @@ std::size_t move_through_fifo(const FileOp& op, std::error_code& error) noexcept
                                       : detail::quiet_write(op.fd, op.pieces->iov_base, op.pieces->iov_len);
   } while (count < 0 && errno == EINTR);
   error = count < 0 ? std::error_code(errno, std::generic_category()) : std::error_code();
+  if (!error) detail::Loop::require().charge();  // as what never waits may go on for ever
   return count < 0 ? 0 : static_cast<std::size_t>(count);
 }
 

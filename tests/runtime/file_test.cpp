@@ -811,6 +811,21 @@ TEST_F(FifoTest, AFullFifoWaitsForRoom) {
   });
 }
 
+TEST_F(FifoTest, WhatNeverWaitsLetsOthersRun) {
+  with_fifo([](const std::string& path) {
+    File reader = File::open(path);
+    File writer = File::open(path, {.write = true});
+    writer.write_all(std::string(std::size_t{32} * 1024, 'm'));
+    Scope scope;
+    bool ran = false;
+    scope.spawn([&] { ran = true; });
+    std::string got(1, '\0');
+    for (int i = 0; i < 32 * 1024; ++i) reader.read(room_in(got));
+    EXPECT_TRUE(ran);
+    scope.join();
+  });
+}
+
 // --- Misuse
 // -----------------------------------------------------------------------------------------------------------
 
