@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstring>
 
+#include <bight/deadline.hpp>
 #include <bight/directory.hpp>
 #include <bight/error.hpp>
 #include <bight/offload.hpp>
@@ -123,6 +124,7 @@ void FileWatch::rename_places(const std::string& from, const std::string& to) {
 
 /// Events were lost, perhaps of new directories.
 void FileWatch::look_again() {
+  const Shield shield;
   std::error_code unheeded;
   const std::vector<Place> roots = roots_;
   for (const Place& root : roots) {
@@ -210,6 +212,7 @@ void FileWatch::take_name(const Found& event, const Place& place) {
   const std::string path = told.path;
   events_.push_back(std::move(told));
   if (!watched || !comes) return;
+  const Shield shield;  // the event is taken: nobody would watch the directory later
   std::error_code error;
   const int number = add_one(path, error);
   if (error) return;

@@ -181,6 +181,28 @@ TEST_F(FileWatchTest, WaitsEndByCancellation) {
   });
 }
 
+TEST_F(FileWatchTest, TheCancelledLeaveNoDirectoryUnwatched) {
+  in_directory([](const fs::TemporaryDirectory& in) {
+    FileWatch watch;
+    watch.add(in.path(), {.recursive = true});
+    fs::create_directory(in / "new");
+    Scope scope;
+    Fiber<void> fiber = scope.spawn([&] {
+      std::error_code error;
+      try {
+        sleep_for(1h);
+      } catch (const Cancelled&) {  // from now on it is
+        EXPECT_TRUE(watch.next(error)) << "what is there need not be waited for";
+      }
+    });
+    yield();
+    fiber.cancel();
+    scope.join();
+    fs::write_file(in / "new/f", "x");
+    with_timeout(10s, [&] { wait_for(watch, Kind::created, in / "new/f"); });
+  });
+}
+
 TEST(FileWatch, IsNotSupportedInASimulatedWorld) {
   on_loop([] {
     if (!on_sim()) GTEST_SKIP() << "about simulated worlds";
