@@ -267,6 +267,17 @@ PrivateFd::PrivateFd(int fd) : fd_(fd) {
   private_fds().numbers.push_back(fd);
 }
 
+PrivateFd keep_child(pid_t pid, Fd pidfd) {
+  try {
+    return PrivateFd(pidfd.release());
+  } catch (const std::bad_alloc&) {
+    ::kill(pid, SIGKILL);  // nobody has waited for it, so the number is its own
+    while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    throw;
+  }
+}
+
 void PrivateFd::reset() noexcept {
   if (!fd_) return;
   const std::lock_guard lock(fork_mutex());

@@ -50,6 +50,10 @@ class PrivateFd {
   Fd fd_;
 };
 
+/// The pidfd of a child that has just been made, of which nobody else knows. Without memory the child is ended, and
+/// std::bad_alloc thrown.
+[[nodiscard]] PrivateFd keep_child(pid_t pid, Fd pidfd);
+
 struct ForkRequest {
   void (*child)(void*);  // what the child does; it may not return
   void* argument;

@@ -205,7 +205,7 @@ Process Process::start_body(ProcessOptions options, detail::ProcessBody body, st
   detail::Forked forked = detail::fork_process(request, error);
   if (error) return {};
   state->pid = forked.pid;
-  state->pidfd = detail::PrivateFd(forked.pidfd.release());
+  state->pidfd = detail::keep_child(forked.pid, std::move(forked.pidfd));
   return Process(std::move(state));
 }
 

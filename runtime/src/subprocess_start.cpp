@@ -372,7 +372,7 @@ bool SubprocessStart::spawn() {
   if (outcome->error != 0) return fail(outcome->error, place_of(outcome->stage));
   state_->pid = outcome->pid;
   state_->own_group = plan.group != ProcessPlan::Group::inherited;
-  state_->pidfd = PrivateFd(outcome->pidfd.release());
+  state_->pidfd = keep_child(outcome->pid, std::move(outcome->pidfd));
   return true;
 }
 
