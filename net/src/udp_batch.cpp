@@ -19,7 +19,9 @@ UdpBatch::UdpBatch(std::size_t capacity, std::size_t datagram_max)
       pieces_(capacity),
       names_(capacity),
       controls_(capacity),
-      segments_(capacity) {
+      segments_(capacity),
+      rows_(capacity),
+      row_sizes_(capacity) {
   BIGHT_CHECK(capacity > 0, "a batch has room for one datagram at least");
   for (std::size_t n = 0; n < capacity; ++n) {
     pieces_[n] = {bytes_.get() + n * datagram_max, 0};
@@ -86,7 +88,7 @@ void UdpBatch::end_receiving(std::size_t count) noexcept {
   }
 }
 
-std::span<::mmsghdr> UdpBatch::begin_sending(bool connected) noexcept {
+void UdpBatch::begin_sending(bool connected) noexcept {
   for (std::size_t n = 0; n < size_; ++n) {
     ::msghdr& header = headers_[n].msg_hdr;
     const bool has_address = !connected && header.msg_namelen != 0;
@@ -99,7 +101,39 @@ std::span<::mmsghdr> UdpBatch::begin_sending(bool connected) noexcept {
       header.msg_controllen = detail::write_segment_size(controls_[n].bytes, segments_[n]);
     }
   }
-  return std::span(headers_).first(size_);
+}
+
+/// Whether a datagram goes to whom the one before it goes to, and is no longer.
+bool UdpBatch::continues_row(std::size_t index) const noexcept {
+  const ::msghdr& header = headers_[index].msg_hdr;
+  const ::msghdr& before = headers_[index - 1].msg_hdr;
+  return segments_[index] == 0 && pieces_[index].iov_len > 0 && pieces_[index].iov_len <= pieces_[index - 1].iov_len &&
+         header.msg_namelen == before.msg_namelen &&
+         std::memcmp(&names_[index], &names_[index - 1], header.msg_namelen) == 0;
+}
+
+/// Makes rows of what is to be sent, from one on. Returns how many rows.
+std::size_t UdpBatch::glue(std::size_t from) noexcept {
+  constexpr std::size_t kMost = 64;  // segments, by the kernel: the least of all versions
+  std::size_t rows = 0;
+  for (std::size_t n = from; n < size_; ++rows) {
+    const std::size_t first = n;
+    const std::size_t size = pieces_[first].iov_len;
+    const bool may_grow = segments_[first] == 0 && size > 0;
+    std::size_t total = size;
+    for (++n; may_grow && n < size_ && n - first < kMost && pieces_[n - 1].iov_len == size && continues_row(n); ++n) {
+      total += pieces_[n].iov_len;
+      if (total > kUdpPayloadMax) break;
+    }
+    rows_[rows] = headers_[first];
+    row_sizes_[rows] = static_cast<std::uint16_t>(n - first);
+    if (n - first == 1) continue;
+    ::msghdr& header = rows_[rows].msg_hdr;
+    header.msg_iovlen = n - first;
+    header.msg_control = controls_[first].bytes;
+    header.msg_controllen = detail::write_segment_size(controls_[first].bytes, static_cast<std::uint16_t>(size));
+  }
+  return rows;
 }
 
 }  // namespace bight::net

@@ -221,9 +221,28 @@ void UdpSocket::receive_many(UdpBatch& batch) {
 
 std::size_t UdpSocket::send_many(UdpBatch& batch, std::error_code& error) {
   error.clear();
-  std::span<::mmsghdr> left = batch.begin_sending(connected_);
+  batch.begin_sending(connected_);
+  const std::size_t done = batch.size() > 1 && sends_segments() ? send_rows(batch, error) : 0;
+  std::span<::mmsghdr> left = std::span(batch.headers_).first(batch.size()).subspan(done);
   while (!left.empty() && !error) left = left.subspan(socket_.send_messages(left, error));
   return batch.size() - left.size();
+}
+
+/// Returns how many datagrams went out; without an error, the others have to be sent one by one.
+std::size_t UdpSocket::send_rows(UdpBatch& batch, std::error_code& error) {
+  std::span<::mmsghdr> left = std::span(batch.rows_).first(batch.glue(0));
+  std::size_t row = 0;
+  std::size_t done = 0;
+  while (!left.empty() && !error) {
+    const std::size_t count = socket_.send_messages(left, error);
+    for (const std::size_t end = row + count; row < end; ++row) done += batch.row_sizes_[row];
+    left = left.subspan(count);
+  }
+  if (error && batch.row_sizes_[row] > 1 && (error.value() == EIO || error.value() == EINVAL)) {
+    if (error.value() == EIO) sends_segments_ = false;  // the device makes no checksums
+    error.clear();
+  }
+  return done;
 }
 
 std::size_t UdpSocket::send_many(UdpBatch& batch) {

@@ -34,6 +34,9 @@ int transfer_messages(const Op& op) noexcept {
         result = ::recvmsg(op.fd, static_cast<::msghdr*>(op.data),
                            static_cast<int>(op.size) | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         break;
+      case OpKind::send_message:
+        result = ::sendmsg(op.fd, static_cast<const ::msghdr*>(op.data), MSG_DONTWAIT | MSG_NOSIGNAL);
+        break;
       case OpKind::recv_many: result = ::recvmmsg(op.fd, many, count, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, nullptr); break;
       default: result = ::sendmmsg(op.fd, many, count, MSG_DONTWAIT | MSG_NOSIGNAL); break;
     }

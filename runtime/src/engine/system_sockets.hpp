@@ -24,7 +24,8 @@ class SystemSockets final : public SocketCalls {
   int poll(int fd, short events) noexcept override;
 };
 
-/// recvmsg(2), recvmmsg(2) or sendmmsg(2), as the operation says, without waiting. The call's result, or -errno.
+/// recvmsg(2), sendmsg(2), recvmmsg(2) or sendmmsg(2), as the operation says, without waiting. The call's result, or
+/// -errno.
 [[nodiscard]] int transfer_messages(const Op& op) noexcept;
 
 /// As SocketCalls::poll.

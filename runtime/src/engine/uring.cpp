@@ -103,6 +103,7 @@ class UringEngine final : public Engine {
   void arm_wake_up() noexcept;
   [[nodiscard]] bool accept_now(Op& op) noexcept;
   [[nodiscard]] static bool transfer_now(Op& op, FdState& state) noexcept;
+  [[nodiscard]] static bool message_now(Op& op, FdState& state) noexcept;
   void accept_after_all(Op& op) noexcept;
   void enter(TimePoint until) noexcept;
   void reap(OpList& finished) noexcept;
@@ -207,6 +208,7 @@ bool UringEngine::start(Op& op) noexcept {
   if (ReceiveFeed* feed = feed_for(op, state)) return start_fed(*feed, op);
   if (op.kind == OpKind::accept && accept_now(op)) return true;
   if (transfers_now(op.kind) && transfer_now(op, state)) return true;
+  if (state.datagrams && message_now(op, state)) return true;
   if (op.kind == OpKind::recv_lent && !receive_ring_.available() && !lend_small(op)) return true;
   op.state = Op::State::started;
   ++waiting_;
@@ -273,6 +275,23 @@ bool UringEngine::transfer_now(Op& op, FdState& state) noexcept {
   return false;
 }
 
+/// A datagram goes out at once, nearly always, and comes in a row with others: then an operation for each, with the
+/// switches of fibers that go with it, costs more than the system call.
+bool UringEngine::message_now(Op& op, FdState& state) noexcept {
+  if (op.kind == OpKind::recv_message) {
+    if ((state.engine_flags & kDrained) != 0) return false;
+    op.result = transfer_messages(op);
+    if (op.result != -EAGAIN) return true;
+    state.engine_flags |= kDrained;
+  } else if (op.kind == OpKind::send_message) {
+    if ((state.engine_flags & kFull) != 0) return false;
+    op.result = transfer_messages(op);
+    if (op.result != -EAGAIN) return true;
+    state.engine_flags |= kFull;
+  }
+  return false;
+}
+
 /// Of several loops that share a listener the kernel wakes one. It may have been this one, just when its accept was
 /// cancelled: then nobody else will hear of the connection.
 void UringEngine::accept_after_all(Op& op) noexcept {
@@ -300,6 +319,7 @@ void UringEngine::submit(Op& op) noexcept {
     case OpKind::recv_message:
       io_uring_prep_recvmsg(sqe, op.fd, static_cast<::msghdr*>(op.data),
                             static_cast<unsigned>(op.size) | MSG_CMSG_CLOEXEC);
+      if ((descriptors_[op.fd].engine_flags & kDrained) != 0) sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
       break;
     case OpKind::read:
     case OpKind::recv_many:
@@ -447,6 +467,9 @@ bool UringEngine::settle_transfer(Op& op, int result, unsigned flags) noexcept {
       state = static_cast<std::uint8_t>(more ? state & ~kDrained : state | kDrained);
       return op.kind == OpKind::recv || settle_lent(op);
     }
+    case OpKind::recv_message:
+      if (result >= 0) state &= static_cast<std::uint8_t>(~kDrained);
+      return true;
     case OpKind::send:
     case OpKind::send_message:
       if (result == -EAGAIN) state |= kFull;

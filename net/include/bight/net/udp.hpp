@@ -72,7 +72,7 @@ class UdpSocket;
 /// batch that was received can be sent as it is, each datagram to whom it came from, without being copied. Move-only.
 class UdpBatch {
  public:
-  /// Takes about capacity * (datagram_max + 200) bytes. Throws std::bad_alloc.
+  /// Takes about capacity * (datagram_max + 300) bytes. Throws std::bad_alloc.
   explicit UdpBatch(std::size_t capacity = 64, std::size_t datagram_max = 2048);
   UdpBatch(UdpBatch&&) noexcept;
   UdpBatch& operator=(UdpBatch&&) noexcept;
@@ -110,7 +110,9 @@ class UdpBatch {
 
   void begin_receiving(bool with_control) noexcept;
   void end_receiving(std::size_t count) noexcept;
-  [[nodiscard]] std::span<::mmsghdr> begin_sending(bool connected) noexcept;
+  void begin_sending(bool connected) noexcept;
+  [[nodiscard]] bool continues_row(std::size_t index) const noexcept;
+  [[nodiscard]] std::size_t glue(std::size_t from) noexcept;
 
   std::size_t datagram_max_ = 0;
   std::size_t size_ = 0;
@@ -121,6 +123,8 @@ class UdpBatch {
   std::vector<::sockaddr_in6> names_;
   std::vector<Control> controls_;
   std::vector<std::uint16_t> segments_;
+  std::vector<::mmsghdr> rows_;  // of datagrams that go out glued together
+  std::vector<std::uint16_t> row_sizes_;
 };
 
 /// A socket for datagrams. Move-only; closes when it goes.
@@ -165,8 +169,9 @@ class UdpSocket {
   /// Waits for one and takes what there is beside it, as far as the batch has room. What was in the batch is gone.
   void receive_many(UdpBatch& batch);
   void receive_many(UdpBatch& batch, std::error_code& error);
-  /// Sends all, waiting for room in between. Those with a segment_size are sent in segments of it. Returns how many
-  /// went out before an error.
+  /// Sends all, waiting for room in between. Those with a segment_size are sent in segments of it; datagrams of one
+  /// size that stand one behind the other and go to one peer are handed over together where the kernel has UDP_SEGMENT.
+  /// Returns how many went out before an error.
   std::size_t send_many(UdpBatch& batch);
   std::size_t send_many(UdpBatch& batch, std::error_code& error);
   /// Sends `data` as datagrams of `segment_size` bytes (the last may be shorter): with UDP_SEGMENT where the kernel has
@@ -223,6 +228,7 @@ class UdpSocket {
                     std::error_code& error);
   void send_split(std::span<const std::byte> data, std::size_t segment_size, const Address* peer,
                   std::error_code& error);
+  [[nodiscard]] std::size_t send_rows(UdpBatch& batch, std::error_code& error);
   [[nodiscard]] bool sends_segments() noexcept;
   [[nodiscard]] bool send_glued(std::span<const std::byte> data, std::size_t segment_size, const Address* peer,
                                 std::error_code& error);
