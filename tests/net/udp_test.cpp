@@ -243,6 +243,27 @@ TEST_F(Udp, BatchesGoOutAndComeInTogether) {
   });
 }
 
+// Neighbours of one size and peer leave together; nobody who receives them can tell.
+TEST_F(Udp, BatchesOfAllSizesToSeveralPeers) {
+  on_loop([] {
+    auto sender = UdpSocket::bind("127.0.0.1:0");
+    auto first = UdpSocket::bind("127.0.0.1:0");
+    auto second = UdpSocket::bind("127.0.0.1:0");
+    std::vector<std::string> to_first;
+    std::vector<std::string> to_second;
+    UdpBatch batch(150, 64);
+    for (std::size_t n = 0; n < 150; ++n) {
+      const bool goes_first = n < 100 || n % 3 == 0;
+      const std::string text(n < 80 ? 8 : n % 7, static_cast<char>('a' + n % 26));
+      (goes_first ? to_first : to_second).push_back(text);
+      ASSERT_TRUE(batch.add(bytes_of(text), goes_first ? first.local_address() : second.local_address()));
+    }
+    EXPECT_EQ(sender.send_many(batch), 150U);
+    for (const std::string& text : to_first) EXPECT_EQ(take(first), text);
+    for (const std::string& text : to_second) EXPECT_EQ(take(second), text);
+  });
+}
+
 TEST_F(Udp, BatchesTellOfTruncationAndOfTheirLimits) {
   on_loop([] {
     auto server = UdpSocket::bind("127.0.0.1:0");
