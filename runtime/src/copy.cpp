@@ -193,6 +193,11 @@ bool is_pipe(const Descriptor* descriptor) noexcept {
   return (::fcntl(descriptor->fd(), F_GETFL) & O_NONBLOCK) != 0;
 }
 
+/// Whether the engine has taken in what came to a socket, or may do so: only a read gets that.
+bool taken_ahead(const Socket& socket) noexcept {
+  return socket.fd() >= 0 && Loop::require().engine().takes_ahead(socket.fd());
+}
+
 bool by_kernel(CopyEnd from, CopyEnd to, Progress& progress, std::error_code& error) {
   if (Loop::require().engine_is_virtual()) return false;  // the kernel knows nothing of those descriptors
   if (from.file() != nullptr && to.file() != nullptr) return between_files(*from.file(), *to.file(), progress, error);
@@ -204,7 +209,7 @@ bool by_kernel(CopyEnd from, CopyEnd to, Progress& progress, std::error_code& er
     return is_pipe(from.stream()) && from_pipe_to_file(*from.stream(), *to.file(), progress, error);
   }
   const bool pipes = (is_pipe(from.stream()) && (to.socket() != nullptr || is_pipe(to.stream()))) ||
-                     (is_pipe(to.stream()) && from.socket() != nullptr);
+                     (is_pipe(to.stream()) && from.socket() != nullptr && !taken_ahead(*from.socket()));
   return pipes && through_pipe(*from.descriptor(), *to.descriptor(), progress, error);
 }
 

@@ -197,6 +197,23 @@ TEST(Copy, BetweenSocketsAndBetweenPipes) {
   });
 }
 
+TEST(Copy, WhatASocketHasTakenInBeforeComesFirst) {
+  on_loop([] {
+    SocketPair pair = connect_pair();
+    std::error_code error;
+    pair.client.write_all(bytes_of("first"), error);
+    EXPECT_EQ(pair.server.read(error).size(), 5U);  // lent by the loop, which from now on reads ahead
+    pair.client.write_all(bytes_of("second, "), error);
+    sleep_for(5ms);
+    pair.client.write_all(bytes_of("third"), error);
+    pair.client.close();
+    Pipe pipe = make_pipe();
+    with_timeout(10s, [&] { EXPECT_EQ(copy_data(pair.server, pipe.writer), 13U); });
+    pipe.writer.close();
+    EXPECT_EQ(read_to_end(pipe.reader), "second, third");
+  });
+}
+
 TEST(Copy, ASlowReaderHoldsItBack) {
   in_directory([](const fs::TemporaryDirectory& in) {
     const std::string text = random_text(kSize);
