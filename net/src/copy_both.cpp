@@ -115,7 +115,8 @@ class Splice {
         NoPipeSignal quiet;
         count = splice_some(pipe_[0].get(), to_.fd(), left);
         why = errno;
-        quiet.caused = count < 0 && why == EPIPE;
+        // Also when it has moved some: it goes out in several sends, of which a later one may have met the end.
+        quiet.caused = count < 0 ? why == EPIPE : static_cast<std::size_t>(count) < left;
       }
       if (count > 0) {
         left -= static_cast<std::size_t>(count);
