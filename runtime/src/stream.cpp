@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <new>
 #include <string>
 
@@ -30,6 +31,10 @@ using detail::to_error;
 using detail::Use;
 
 std::error_code last_error() noexcept { return {errno, std::generic_category()}; }
+
+bool is_always_ready(const struct ::stat& status) noexcept {
+  return S_ISREG(status.st_mode) || S_ISBLK(status.st_mode) || S_ISDIR(status.st_mode);
+}
 
 bool is_terminal_master(int fd) noexcept {
   unsigned number = 0;
@@ -87,8 +92,7 @@ Stream Stream::adopt(Fd fd, std::error_code& error) noexcept {
     error = last_error();
     return {};
   }
-  const bool blocks = S_ISREG(status.st_mode) || S_ISBLK(status.st_mode) || S_ISDIR(status.st_mode);
-  const Way way = blocks ? Way::workers : S_ISSOCK(status.st_mode) ? Way::messages : Way::calls;
+  const Way way = is_always_ready(status) ? Way::workers : S_ISSOCK(status.st_mode) ? Way::messages : Way::calls;
   return admit(std::move(fd), way, error);
 }
 
@@ -100,8 +104,8 @@ Stream Stream::share(int fd, std::error_code& error) noexcept {
     return {};
   }
   const bool simulated = Loop::require().engine_is_virtual();  // its clock does not wait for the real world anyway
-  const bool can_wait = !simulated && (S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode));
-  if (can_wait) {
+  const bool can_wait = !simulated && !is_always_ready(status);
+  if (can_wait && (S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode))) {
     if (Fd own = open_anew(fd)) return admit(std::move(own), Way::calls, error);
   }
   Fd own(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
@@ -109,7 +113,7 @@ Stream Stream::share(int fd, std::error_code& error) noexcept {
     error = last_error();
     return {};
   }
-  const Way way = can_wait ? Way::poll_then : !simulated && S_ISSOCK(status.st_mode) ? Way::messages : Way::workers;
+  const Way way = !can_wait ? Way::workers : S_ISSOCK(status.st_mode) ? Way::messages : Way::poll_then;
   return admit(std::move(own), way, error);
 }
 
@@ -137,6 +141,9 @@ std::size_t Stream::block(const Use& use, Way way, const Transfer& what, std::er
     error = to_error(use.perform(op, what.direction()));
     if (error) return 0;
   }
+  // So much a pipe takes that is ready; with more the worker would wait for a reader, and nothing could end that.
+  const std::size_t size =
+      way == Way::poll_then && !what.reading ? std::min<std::size_t>(what.size, PIPE_BUF) : what.size;
   // The worker has a number of its own: ours may be closed, and become another's, before it begins.
   const Fd own(use.valid() ? ::fcntl(use.fd, F_DUPFD_CLOEXEC, 3) : -1);
   if (!own) {
@@ -146,7 +153,7 @@ std::size_t Stream::block(const Use& use, Way way, const Transfer& what, std::er
   try {
     const ::ssize_t count = offload([&] {
       const ::ssize_t moved =
-          what.reading ? ::read(own.get(), what.data, what.size) : detail::quiet_write(own.get(), what.data, what.size);
+          what.reading ? ::read(own.get(), what.data, size) : detail::quiet_write(own.get(), what.data, size);
       return moved < 0 ? -errno : moved;
     });
     error = to_error(static_cast<int>(std::min<::ssize_t>(count, 0)));

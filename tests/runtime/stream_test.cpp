@@ -3,12 +3,16 @@
 
 #include <fcntl.h>
 #include <pty.h>
+#include <sys/eventfd.h>
+#include <sys/fsuid.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
 #include <chrono>
 #include <climits>
+#include <cstdint>
 #include <cstdio>
 #include <string>
 #include <system_error>
@@ -351,6 +355,30 @@ TEST(Stream, SharesASocketThatBlocks) {
     EXPECT_EQ(::write(other.get(), "over a socket", 13), 13);
     EXPECT_EQ(reading.get(), "over a socket");
     EXPECT_EQ(::fcntl(one.get(), F_GETFL) & O_NONBLOCK, 0);
+  });
+}
+
+/// Waits end though the descriptor blocks: by its flags, which are others', and it can not be opened anew.
+TEST(Stream, WhatBlocksIsWaitedForFirst) {
+  on_loop([] {
+    if (on_sim()) GTEST_SKIP() << "the system's own descriptors";
+    const Fd counter(::eventfd(0, EFD_CLOEXEC));
+    Stream numbers = Stream::share(counter.get());
+    std::uint64_t number = 0;
+    EXPECT_THROW(with_timeout(20ms, [&] { numbers.read(std::as_writable_bytes(std::span(&number, 1))); }), TimedOut);
+    int ends[2];
+    ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+    const Fd reader(ends[0]);
+    const Fd writer(ends[1]);
+    ASSERT_EQ(::fchmod(writer.get(), 0), 0);
+    const int user = ::setfsuid(65534);  // root may open anything
+    Stream stream = Stream::share(writer.get());
+    ::setfsuid(static_cast<uid_t>(user));
+    EXPECT_THROW(with_timeout(100ms, [&] { stream.write_all(std::string(std::size_t{1} << 20U, 'x')); }), TimedOut);
+    stream.set_write_timeout(20ms);
+    std::error_code error;
+    stream.write_all(std::string(std::size_t{1} << 20U, 'x'), error);
+    EXPECT_EQ(error, std::errc::timed_out);
   });
 }
 
