@@ -108,7 +108,7 @@ void Lane::publish() noexcept {
 Lane::Got Lane::receive(Message& message) {
   LaneRing& ring = in();
   if (!assembling_) {
-    if (assembled_.capacity() > kKept) assembled_ = {};
+    if (assembled_.capacity() > kKept) std::vector<std::byte>().swap(assembled_);  // = {} would keep its memory
     assembled_.clear();
   }
   for (;;) {

@@ -46,7 +46,6 @@ class LaneClaim {
   void offer() noexcept { word_.store(word(kOffered), std::memory_order_relaxed); }  // published with the task
   [[nodiscard]] bool begin() noexcept { return take(kBegun); }
   [[nodiscard]] bool withdraw() noexcept { return take(kWithdrawn); }
-  [[nodiscard]] bool begun() const noexcept { return word_.load(std::memory_order_acquire) == word(kBegun); }
 
  private:
   static constexpr std::uint64_t kOffered = 1;

@@ -126,8 +126,10 @@ void PoolCore::on_server_lost() {
   lost.swap(seats_);
   for (const SeatPtr& each : lost) settle(*each, "was lost with the pool's server", 0);
   counts_.workers_lost += lost.size();
+  control_.close();  // nobody is to ask it for a worker any more
   if (++unfit_ >= kUnfitMax) return give_up("its server does not stay alive");
   sleep_for(kBackOff * (1U << unfit_));
+  if (finishing_) return;
   server_.kill();  // it has let go of its end, and is to be gone before there is another one
   start_server();
   for (std::size_t i = 0; i < options_.workers; ++i) start_worker();
@@ -163,6 +165,7 @@ void PoolCore::replace(bool served, const std::string& why) {
              [this, pause = unfit_ == 0 ? Duration::zero() : kBackOff * (1U << unfit_)] {
                if (pause > Duration::zero()) sleep_for(pause);
                if (terminated_ || finishing_ || broken_ != nullptr) return;
+               if (!control_ || seats_.size() >= options_.workers) return;  // with another server come all of them
                try {
                  start_worker();
                } catch (const std::system_error& error) {
@@ -192,12 +195,13 @@ void PoolCore::settle(Seat& seat, const std::string& how, int signal) {
   sent.swap(seat.sent);
   for (; !sent.empty(); sent.pop_back()) {
     Seat::Sent& last = sent.back();
-    if (seat.lane.claim(last.ticket).begun()) {
-      const std::string who = "worker " + std::to_string(seat.pid) + " of process pool '" + options_.name + "' ";
-      finish(*last.task, std::make_exception_ptr(WorkerLost(who + how + " while it ran the task", seat.pid, signal)));
-    } else {
+    // Not only looked at: a worker that dies with the server may have a moment left in which it would begin it.
+    if (seat.lane.claim(last.ticket).withdraw()) {
       queue_.push_front(std::move(last.task));
       ++queued_;
+    } else {
+      const std::string who = "worker " + std::to_string(seat.pid) + " of process pool '" + options_.name + "' ";
+      finish(*last.task, std::make_exception_ptr(WorkerLost(who + how + " while it ran the task", seat.pid, signal)));
     }
   }
   feed();
@@ -217,7 +221,8 @@ void PoolCore::attend(Seat& seat) {
       if (seat.gone) return;
       if (!take_results(seat)) {
         log(LogLevel::error, "a worker of process pool '" + options_.name + "' wrote nonsense, and is killed");
-        control_.send(PoolOrder{PoolOrder::Kind::kill, seat.id});
+        std::error_code error;  // that the server is gone is found out by who listens to it
+        control_.send(PoolOrder{PoolOrder::Kind::kill, seat.id}, error);
         return;
       }
       go_on_writing(seat);
@@ -276,6 +281,8 @@ void PoolCore::withdraw(PoolTask& task) noexcept {
     seat->sent.erase(sent);
     --seat->given;
     end(task);
+    // Of those that are left, a result will come, and with it their turn for those that wait.
+    if (seat->sent.empty()) feed();
     return;
   }
   --queued_;  // it stays in the queue until its turn comes
@@ -318,7 +325,10 @@ bool PoolCore::on_message(Seat& seat, const Lane::Message& message) {
   const std::shared_ptr<PoolTask> task = std::move(sent->task);
   seat.sent.erase(sent);
   ++counts_.completed;
-  task->payload = {};
+  // A lane that it was taken back from may be in the middle of it.
+  const bool being_sent =
+      std::any_of(seats_.begin(), seats_.end(), [&](const auto& of) { return of->partial == task; });
+  if (!being_sent) std::vector<std::byte>().swap(task->payload);
   try {
     if (message.kind == LaneKind::kError) {
       finish(*task, as_error(decode<RemoteFailure>(message.bytes)));
@@ -473,10 +483,12 @@ void PoolCore::join() {
                             "join process pool '" + options_.name + "', which is neither closed nor terminated");
   }
   while (pending_ != 0) drained_.wait();
-  if (!terminated_ && !std::exchange(finishing_, true)) {
-    for (const SeatPtr& each : seats_) each->lane.close();
+  if (!terminated_ && !finishing_) {
     std::error_code error;
     control_.send(PoolOrder{PoolOrder::Kind::finish, 0}, error);
+    if (error == std::errc::operation_canceled) throw Cancelled{};  // and can be called again
+    finishing_ = true;
+    for (const SeatPtr& each : seats_) each->lane.close();
   }
   server_.join();
 }

@@ -87,7 +87,7 @@ bool PoolWorker::run(const Lane::Message& message) {
     kind = LaneKind::kError;
   }
   const bool sent = send(kind, message.ticket);
-  if (result_.capacity() > LaneRing::kBytes) result_ = {};
+  if (result_.capacity() > LaneRing::kBytes) std::vector<std::byte>().swap(result_);  // = {} would keep its memory
   return sent;
 }
 

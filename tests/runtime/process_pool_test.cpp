@@ -543,6 +543,22 @@ TEST(ProcessPool, AnEarlyCloseLetsAllBeDone) {
   });
 }
 
+TEST(ProcessPool, AJoinThatIsCancelledCanBeCalledAgain) {
+  on_pool_loop([] {
+    ProcessPool pool({.workers = 2});
+    EXPECT_EQ(pool.apply(square, 3), 9);
+    pool.close();
+    EXPECT_FALSE(move_on_after(1ms, [&] {
+      try {
+        sleep_for(1h);
+      } catch (const Cancelled&) {  // and join() finds itself cancelled before it has done anything
+      }
+      pool.join();
+    }));
+    pool.join();
+  });
+}
+
 TEST(ProcessPool, TerminateDoesNotWaitForTenThousandTasks) {
   on_pool_loop([] {
     ProcessPool pool({.workers = 2});
@@ -570,6 +586,41 @@ TEST(ProcessPool, ACancelledCallerWithdrawsWhatHasNotBegun) {
     EXPECT_EQ(held.get(), 1);
     EXPECT_EQ(pool.apply(square, 5), 25);
     EXPECT_EQ(board().started, 1) << "the others have never begun";
+  });
+}
+
+TEST(ProcessPool, ATaskTakenBackWhileItIsBeingSentIsLeftAlone) {
+  on_pool_loop([] {
+    ProcessPool pool({.workers = 2});
+    auto long_one = pool.apply_async(hold, 1);
+    auto short_one = pool.apply_async([] {
+      ++board().started;
+      while (board().initialized == 0) sleep_for(200us);
+    });
+    await_started(2);
+    constexpr std::size_t kSize = 40'000'000;  // memory of its own, which is gone when it is freed
+    auto large = pool.apply_async([](const std::string& text) { return text.size(); }, std::string(kSize, 'x'));
+    board().initialized = 1;
+    short_one.get();
+    EXPECT_EQ(large.get(), kSize);  // by the one that is idle
+    board().gate = true;
+    EXPECT_EQ(long_one.get(), 1);
+    EXPECT_EQ(pool.map(test::iota(0, 100), square).back(), 99 * 99);
+  });
+}
+
+TEST(ProcessPool, WhatWaitsBehindWithdrawnTasksIsDone) {
+  on_pool_loop([] {
+    ProcessPool pool({.workers = 1});
+    pool.apply(square, 1);
+    for (int round = 0; round < 20; ++round) {
+      sleep_for(2ms);  // so that the worker sleeps, and has begun none of them when they are taken back
+      auto given_up = spawn([&] { static_cast<void>(pool.map(test::iota(0, 16), square)); });
+      auto behind = spawn([&] { return pool.apply(square, round); });
+      yield();
+      given_up.cancel();
+      EXPECT_EQ(behind.get(), round * round);
+    }
   });
 }
 
