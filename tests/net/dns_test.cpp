@@ -911,6 +911,37 @@ TEST_F(DnsTest, ALoopHasItsOwn) {
   }
 }
 
+TEST_F(DnsTest, TheEndOfTheLoopEndsWhatDaemonsWaitFor) {
+  ResolverOptions options;
+  options.servers = {Address::parse("127.0.0.1:9"), Address::parse("127.0.0.2:9")};
+  std::unique_ptr<Resolver> resolver;
+  int ended = 0;
+  for (int i = 0; i < 3; ++i) {
+    bight::run({.stop_on_signals = false}, [&] {
+      DnsServer mute(silence);
+      DnsServer other(silence);
+      if (resolver == nullptr) {
+        options = asking(mute);
+        options.servers.push_back(other.address());
+        options.use_tcp = i == 1;
+        resolver = std::make_unique<Resolver>(options);
+      }
+      for (int j = 0; j < 3; ++j) {
+        spawn({.daemon = true}, [&ended, &resolver, j] {
+          struct Count {
+            int& ended;
+            ~Count() { ++ended; }
+          } count{ended};
+          static_cast<void>(resolver->resolve("silent" + std::to_string(j) + ".example"));
+        }).detach();
+      }
+      for (int j = 0; j <= i; ++j) yield();  // before their first packets, or after
+    });
+    if (i == 0) resolver.reset();
+  }
+  EXPECT_GE(ended, 6);
+}
+
 TEST_F(DnsTest, TheSystemsOwnWay) {
   on_loop([] {
     if (on_sim()) GTEST_SKIP() << "getaddrinfo knows nothing of this world";

@@ -50,6 +50,8 @@ class DnsChannel final : private TransportClient, public std::enable_shared_from
   /// Nobody waits for it any more: it ends soon, and its owner is told.
   void abandon(DnsQuery& query) noexcept;
 
+  /// The loop that it was made on ends, or has: make another.
+  [[nodiscard]] bool closed() const noexcept { return transport_->closed(); }
   [[nodiscard]] const TransportStats& stats() const noexcept { return transport_->stats(); }
   [[nodiscard]] const std::vector<Address>& servers() const noexcept { return servers_; }
 

@@ -425,7 +425,7 @@ void ResolverCore::begin(const std::shared_ptr<DnsQuery>& query) {
     backlog_.push_back(query);
     return;
   }
-  if (channel_ == nullptr) {
+  if (channel_ == nullptr || channel_->closed()) {
     const TransportLimits limits{config_.timeout, options_.ports_max, options_.port_queries, options_.tcp_max};
     channel_ = std::make_shared<DnsChannel>(config_, limits, static_cast<QueryOwner&>(*this));
   }

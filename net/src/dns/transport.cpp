@@ -66,6 +66,22 @@ struct Transport::Call {
   bool over = false;
 };
 
+template <class Each>
+struct Transport::Listed {
+  Listed(std::shared_ptr<Transport> whose, std::list<std::shared_ptr<Each>> Transport::*which,
+         std::shared_ptr<Each> what) noexcept
+      : transport(std::move(whose)), list(which), each(std::move(what)) {}
+  Listed(Listed&&) noexcept = default;
+  Listed& operator=(Listed&&) = delete;
+  ~Listed() {
+    if (transport != nullptr) ((*transport).*list).remove(each);
+  }
+
+  std::shared_ptr<Transport> transport;
+  std::list<std::shared_ptr<Each>> Transport::*list;
+  std::shared_ptr<Each> each;
+};
+
 Transport::Transport(std::vector<Address> servers, const TransportLimits& limits, TransportClient& client)
     : servers_(std::move(servers)),
       limits_(limits),
@@ -75,6 +91,7 @@ Transport::Transport(std::vector<Address> servers, const TransportLimits& limits
 Transport::~Transport() = default;
 
 void Transport::start(Exchange exchange) {
+  if (closed_) throw std::system_error(cancelled());
   exchange.deadline = bight::detail::saturating_add(now(), limits_.timeout);
   exchange.tcp ? start_tcp(std::move(exchange)) : start_udp(std::move(exchange));
 }
@@ -125,8 +142,10 @@ void Transport::start_udp(Exchange exchange) {
   try {
     if (!fresh) return flush(port);
     ports_.push_back(port);
-    port->fiber =
-        spawn({.name = "dns port", .daemon = true}, [self = shared_from_this(), port] { self->run_port(port); });
+    port->fiber = spawn({.name = "dns port", .daemon = true},
+                        [listed = Listed<Port>(shared_from_this(), &Transport::ports_, port)] {
+                          listed.transport->run_port(listed.each);
+                        });
   } catch (...) {
     port->pending.pop_back();
     port->queued.pop_back();
@@ -161,6 +180,7 @@ void Transport::run_port(const std::shared_ptr<Port>& port) {
   port->open = false;
   port->socket.close();
   ports_.remove(port);
+  if (error == std::errc::operation_canceled && !port->pending.empty()) closed_ = true;
   while (!port->pending.empty()) end(port->remove(port->pending.front()), {}, error ? error : cancelled());
 }
 
@@ -248,8 +268,10 @@ void Transport::start_tcp(Exchange exchange) {
   call->exchange = std::move(exchange);
   calls_.push_back(call);
   try {
-    call->fiber =
-        spawn({.name = "dns call", .daemon = true}, [self = shared_from_this(), call] { self->run_call(call); });
+    call->fiber = spawn({.name = "dns call", .daemon = true},
+                        [listed = Listed<Call>(shared_from_this(), &Transport::calls_, call)] {
+                          listed.transport->run_call(listed.each);
+                        });
   } catch (...) {
     calls_.pop_back();
     throw;
@@ -273,6 +295,7 @@ void Transport::run_call(const std::shared_ptr<Call>& call) {
     error = cancelled();
   }
   calls_.remove(call);
+  if (error == std::errc::operation_canceled && !call->over) closed_ = true;
   if (!std::exchange(call->over, true)) end(call->exchange, reply, error);
 }
 

@@ -73,6 +73,8 @@ class Transport : public std::enable_shared_from_this<Transport> {
   /// Drops all of them without a word; the client is not called any more.
   void shut_down() noexcept;
 
+  /// Its fibers were cancelled by others, so the loop ends: it starts no more.
+  [[nodiscard]] bool closed() const noexcept { return closed_; }
   [[nodiscard]] const TransportStats& stats() const noexcept { return stats_; }
 
  private:
@@ -80,6 +82,10 @@ class Transport : public std::enable_shared_from_this<Transport> {
   struct Call;
   using Ports = std::list<std::shared_ptr<Port>>;
   using Calls = std::list<std::shared_ptr<Call>>;
+
+  /// Keeps a port, or a call, on its list as long as its fiber has not ended, also if that never runs.
+  template <class Each>
+  struct Listed;
 
   void start_udp(Exchange exchange);
   void start_tcp(Exchange exchange);
@@ -102,6 +108,7 @@ class Transport : public std::enable_shared_from_this<Transport> {
   Calls calls_;
   Semaphore tcp_permits_;
   std::size_t shared_in_a_row_ = 0;
+  bool closed_ = false;
 };
 
 }  // namespace bight::net::detail
