@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "manager_server.hpp"
 
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 #include <deque>
@@ -232,6 +235,15 @@ void serve_client(Connection client, ManagedStore& store, const ManagerOptions& 
   }
 }
 
+/// Each client is one, and the usual soft limit (1024) is no more than clients_max.
+void allow_descriptors(std::size_t clients) noexcept {
+  constexpr ::rlim_t kOthers = 64;
+  ::rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= clients + kOthers) return;
+  limit.rlim_cur = std::min<::rlim_t>(limit.rlim_max, clients + kOthers);
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 }  // namespace
 
 void serve_manager(Connection& door, const ManagerOptions& options) {
@@ -240,13 +252,21 @@ void serve_manager(Connection& door, const ManagerOptions& options) {
   action.sa_flags = SA_RESTART;
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
+  allow_descriptors(options.clients_max);
   ManagedStore store(options);
   Group clients;
-  while (std::optional<Message> message = door.receive_message()) {
+  for (;;) {
+    std::error_code error;
+    std::optional<Message> message = door.receive_message(error);
+    if (error == std::errc::too_many_files_open) {  // that client finds its end closed; the others stay
+      log_warning("manager '" + options.name + "' has no descriptor left for another client");
+      continue;
+    }
+    if (error) throw_error(error, "receive a client of manager '" + options.name + "'");
+    if (!message) return;
     if (message->fds.size() != 1) continue;
     Connection client(std::move(message->fds[0]));
     if (clients.size() >= options.clients_max) {
-      std::error_code error;
       client.send(ManagerAnswer{.status = ManagerAnswer::Status::crowded, .values = {}}, error);
       continue;
     }

@@ -2,6 +2,7 @@
 // parity rows 53 and 54: ten processes write into a dict and append to a list.
 #include <bight/manager.hpp>
 
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -257,6 +258,37 @@ TEST(Manager, LimitsHaveNames) {
     EXPECT_EQ(third.exit_code(), 3);
     second.kill();
     second.join();
+  });
+}
+
+TEST(Manager, AServerWithoutDescriptorsKeepsItsClients) {
+  on_real_loop([] {
+    const Manager manager;
+    auto dict = manager.dict<int, int>("d");
+    dict.set(1, 1);
+    rlimit before{};
+    const auto limit = [&](rlim_t most) {
+      const rlimit limits{most, before.rlim_max};
+      ASSERT_EQ(::prlimit(manager.pid(), RLIMIT_NOFILE, &limits, nullptr), 0);
+    };
+    ASSERT_EQ(::prlimit(manager.pid(), RLIMIT_NOFILE, nullptr, &before), 0);
+    EXPECT_GE(before.rlim_cur, std::min<rlim_t>(1024 + 10, before.rlim_max));  // for clients_max
+    const auto ask = [&] {
+      try {
+        return dict.get(1).value();
+      } catch (const ManagerGone&) {
+        return 7;
+      }
+    };
+    limit(3);
+    Process refused(ask);
+    refused.join();
+    EXPECT_EQ(refused.exit_code(), 7);
+    EXPECT_EQ(dict.get(1), 1);
+    limit(before.rlim_cur);
+    Process welcome(ask);
+    welcome.join();
+    EXPECT_EQ(welcome.exit_code(), 1);
   });
 }
 
