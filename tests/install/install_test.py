@@ -21,7 +21,8 @@ SKIPPED = 77
 HERE = Path(__file__).resolve().parent
 CONSUMER = HERE / "consumer.cpp"
 DOCUMENTS = ("README.md", "docs/tour.md", "docs/cancellation.md", "docs/guide-from-threads-gevent-asyncio-go.md",
-             "docs/subprocess-and-signals.md", "docs/processes-and-shards.md", "docs/files.md", "docs/dns.md", "docs/networking.md")
+             "docs/subprocess-and-signals.md", "docs/processes-and-shards.md", "docs/files.md", "docs/dns.md",
+             "docs/networking.md")
 
 
 def skip(why):
