@@ -31,6 +31,10 @@ constexpr Duration kLook = std::chrono::milliseconds(1);
 constexpr Duration kHoldBack = std::chrono::milliseconds(1);
 constexpr Duration kHoldBackMax = std::chrono::milliseconds(64);
 
+// How long one that shares a listener waits for its connections before it looks whether one is there that another one
+// was woken for and does not take: with io_uring the kernel may wake a process that hangs, and no other then.
+constexpr Duration kLookAgain = std::chrono::seconds(1);
+
 bool is_broken_connection(std::error_code error) noexcept {
   return error == std::errc::connection_reset || error == std::errc::connection_aborted ||
          error == std::errc::timed_out || error == std::errc::broken_pipe || error == std::errc::not_connected;
@@ -85,6 +89,7 @@ class Server final : private detail::ServerFace {
   [[nodiscard]] bool is_finished() const noexcept {
     return options_.control != nullptr && options_.control->is_finished();
   }
+  [[nodiscard]] bool looks_again() noexcept;
   void accept_until_told();
   void accept_all(Scope& accepting);
   bool wait_for_place(Scope& accepting);
@@ -147,7 +152,9 @@ struct Server<Listener>::Connection {
 
 template <class Listener>
 ServeStats Server<Listener>::run(bool close_listener) {
+  const bool looked_again = looks_again();
   accept_until_told();
+  if (looked_again) listener_.set_timeout(Duration::zero());
   if (options_.on_drain) options_.on_drain();
   if (close_listener) {
     if ((stop_requested() && !this_shard::is_retiring()) || is_finished()) empty_queue();
@@ -156,6 +163,18 @@ ServeStats Server<Listener>::run(bool close_listener) {
   drain();
   if (failure_) bight::detail::throw_error(failure_, "accept on " + address_);
   return stats_;
+}
+
+/// Whether this has given accepting a limit that it had not.
+template <class Listener>
+bool Server<Listener>::looks_again() noexcept {
+  if constexpr (kMayBeShared<Listener>) {
+    if (listener_.is_shared() && listener_.socket().read_timeout() == Duration::zero()) {
+      listener_.set_timeout(kLookAgain);
+      return true;
+    }
+  }
+  return false;
 }
 
 template <class Listener>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <numeric>
@@ -19,6 +20,7 @@
 #include "child.hpp"
 #include "net_test.hpp"
 #include "on_loop.hpp"
+#include "supervised.hpp"
 
 namespace bight::test {
 namespace {
@@ -126,6 +128,35 @@ TEST_F(ShardedListenerTest, WorkersServeAndDrain) {
   });
   const Ended ended = parent.wait();
   EXPECT_TRUE(ended.with(0)) << describe(ended);
+}
+
+// Though the kernel may wake that one, and no other, for a connection.
+TEST_F(ShardedListenerTest, AHungWorkerKeepsNobodyWaiting) {
+  ShardedListener shared = ShardedListener::bind(Address::loopback_v4(0));
+  const SharedCounter hung;
+  Child parent([&] {
+    set_log_level(LogLevel::off);
+    return run_shards({.count = 2, .quit_grace = 10ms, .hang_timeout = 0s}, [&](Shard& shard) {
+      net::serve(shared.listener(shard), [&](TcpStream stream) {
+        while (stream.read().text() != "hang") stream.write_all("x");
+        *hung = 1;
+        for (;;) ::pause();
+      });
+    });
+  });
+  on_loop([&] {
+    std::vector<TcpStream> clients;
+    for (int i = 0; i < 6; ++i) {
+      clients.push_back(net::connect(shared.local_address()));
+      clients.back().set_timeout(20s);
+      clients.back().write_all("y");
+      ASSERT_EQ(clients.back().read().text(), "x") << i;
+      if (i == 0) clients.back().write_all("hang");
+      while (*hung == 0) sleep_for(1ms);
+    }
+  });
+  ::kill(parent.pid(), SIGQUIT);
+  EXPECT_TRUE(parent.wait().with(1)) << "one had to be killed";
 }
 
 /// A supervisor and two workers that echo.

@@ -122,8 +122,9 @@ TEST(ShardSignals, HangupsDuringAReloadAreOneMore) {
   const test::SharedCounter started;
   const test::SharedCounter go;
   Supervised supervised(options, [&](Shard& shard, const Reports& reports) {
+    const int before = (*started)++;  // not after the report, on which another one is started
     reports.tell("began", shard.index());
-    if ((*started)++ == 1) {
+    if (before == 1) {
       while (*go == 0) sleep_for(1ms);
     }
     wait_for_stop();
