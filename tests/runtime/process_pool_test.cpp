@@ -445,6 +445,7 @@ TEST(ProcessPool, OneKilledFromOutsideTakesNoOtherTaskWithIt) {
     await_started(2);
     std::vector<Future<int>> queued;  // half of them sent to the worker that will die
     for (int i = 0; i < 20; ++i) queued.push_back(pool.apply_async(square, i));
+    while (pool.worker_pids().empty()) sleep_for(200us);  // they may begin before the pool is told who they are
     const pid_t victim = pool.worker_pids().front();
     ::kill(victim, SIGKILL);
     int lost = 0;
