@@ -41,8 +41,15 @@ int SubprocessState::send(int signal) noexcept {
 }
 
 int SubprocessState::send_to_group(int signal) noexcept {
+  const int failed = own_group ? send_to_own_group(signal) : ESRCH;
+  // It may have gone into another group by itself, and left others in this one.
+  if (failed == 0 && signal != SIGKILL) return 0;
+  const int failed_alone = send(signal);
+  return failed == ESRCH ? failed_alone : failed;
+}
+
+int SubprocessState::send_to_own_group(int signal) const noexcept {
   constexpr unsigned kProcessGroup = 1U << 2;  // PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
-  if (!own_group) return send(signal);
   if (::syscall(SYS_pidfd_send_signal, pidfd.get(), signal, nullptr, kProcessGroup) == 0) return 0;
   if (errno != EINVAL) return errno;
   // Only as long as the leader has not been reaped is the group's number certain to be its.
@@ -138,14 +145,16 @@ ExitStatus Subprocess::wait(std::error_code& error) {
 }
 
 ExitStatus Subprocess::wait() {
+  const SubprocessState& process = state();  // this object may be moved from meanwhile
   std::error_code error;
   const ExitStatus status = wait(error);
-  if (error) detail::throw_error(error, "wait for " + name());
+  if (error) detail::throw_error(error, "wait for " + process.name);
   return status;
 }
 
 std::optional<ExitStatus> Subprocess::wait_by(TimePoint when) {
-  if (state().reap()) return state().status;
+  SubprocessState& process = state();
+  if (process.reap()) return process.status;
   if (when == TimePoint::max()) return wait();
   Deadline deadline(when);
   try {
@@ -153,7 +162,8 @@ std::optional<ExitStatus> Subprocess::wait_by(TimePoint when) {
   } catch (const Cancelled&) {
     if (!deadline.absorbs()) throw;
   }
-  return try_wait();
+  process.reap();
+  return process.status;
 }
 
 std::optional<ExitStatus> Subprocess::try_wait() noexcept {

@@ -44,6 +44,7 @@ struct SubprocessState {
   /// 0, or the error: ESRCH when there is nobody to get it.
   [[nodiscard]] int send(int signal) noexcept;
   [[nodiscard]] int send_to_group(int signal) noexcept;
+  [[nodiscard]] int send_to_own_group(int signal) const noexcept;
 };
 
 /// Starts a process. Null: there is none, `error` says why and `what`, if there is one, at what.

@@ -615,6 +615,18 @@ TEST_F(SubprocessTest, WholeGroupsAreKilled) {
   });
 }
 
+TEST_F(SubprocessTest, WhoLeavesItsGroupIsReachedAllTheSame) {
+  on_loop([] {
+    const std::string leave = "$| = 1; setpgrp(0, getpgrp(getppid())) or die; print qq(gone\\n); sleep 1000";
+    std::error_code error;
+    Subprocess process =
+        Subprocess::start({"perl", "-e", leave}, {.out = Redirect::pipe(), .group = ProcessGroup::own}, error);
+    if (error) GTEST_SKIP() << "there is no perl";
+    EXPECT_TRUE(read_line(process.output()).starts_with("gone"));
+    EXPECT_EQ(process.stop(1h).signal(), SIGTERM);
+  });
+}
+
 TEST_F(SubprocessTest, TheDestructorKillsAndDetachDoesNot) {
   on_loop([] {
     pid_t killed = 0;
