@@ -113,7 +113,7 @@ struct ShardOptions {
 
   // --- Retiring
   /// A worker that has served so many requests (this_shard::note_request), and a random number up to requests_jitter
-  /// more, is replaced: a successor is started first. 0: never.
+  /// more, is replaced: a successor is started first; if it fails, another one back_off_max later. 0: never.
   std::uint64_t requests_max = 0;
   std::uint64_t requests_jitter = 0;
 
