@@ -16,11 +16,12 @@
 
 namespace bight::detail {
 
-/// What there is of it in a process. The mutex protects all but the list, which handlers walk. It is only ever held
-/// with all signals blocked; so a handler never interrupts who holds it, and may lock it.
+/// What there is of it in a process. The mutex protects all but the list and the counts, which handlers read. They take
+/// no lock: whom they interrupt may hold another (malloc's) that whoever has this one waits for.
 struct SignalHandlers {
   static void on_signal(int number, siginfo_t* info, void* context) noexcept;
   static void pass_on(int number, siginfo_t* info) noexcept;
+  static void install(int number, struct sigaction* old) noexcept;
   static void add(int number) noexcept;
   static void drop(int number) noexcept;
   static void before_fork() noexcept;
@@ -28,7 +29,7 @@ struct SignalHandlers {
   static void after_fork_in_child() noexcept;
 
   static std::mutex mutex;
-  static std::array<int, kSignalMax + 1> users;
+  static std::array<std::atomic<int>, kSignalMax + 1> users;
   static std::array<struct sigaction, kSignalMax + 1> before;
   static SignalPort* stop_port;
   static sigset_t mask_before_fork;
@@ -36,7 +37,7 @@ struct SignalHandlers {
 };
 
 constinit std::mutex SignalHandlers::mutex;
-constinit std::array<int, kSignalMax + 1> SignalHandlers::users{};
+constinit std::array<std::atomic<int>, kSignalMax + 1> SignalHandlers::users{};
 std::array<struct sigaction, kSignalMax + 1> SignalHandlers::before{};
 constinit SignalPort* SignalHandlers::stop_port = nullptr;
 sigset_t SignalHandlers::mask_before_fork;
@@ -56,7 +57,7 @@ void for_each_number(SignalMask numbers, F&& f) {
 bool is_real_time(int number) noexcept { return number >= SIGRTMIN; }
 
 /// Keeps signals off the calling thread. The registry's lock is held with none coming, for a handler that finds nobody
-/// to tell takes it, too.
+/// to tell changes dispositions, too.
 class SignalsBlocked {
  public:
   SignalsBlocked() noexcept {
@@ -102,30 +103,36 @@ void SignalHandlers::on_signal(int number, siginfo_t* info, void* context) noexc
 /// one is there already, unless somebody who had changed it has put ours back; or another has come who wants it.
 void SignalHandlers::pass_on(int number, siginfo_t* info) noexcept {
   const auto at = static_cast<std::size_t>(number);
-  {
-    const SignalsBlocked blocked;
-    const std::lock_guard lock(mutex);
-    if (users[at] == 0 && is_ours(number)) ::sigaction(number, &before[at], nullptr);
+  // Who comes is counted before it is installed, who goes until it is not: so without a user between two looks it is
+  // nobody's; and if one comes right now it is made good.
+  if (users[at] == 0 && is_ours(number) && users[at] == 0) {
+    ::sigaction(number, &before[at], nullptr);
+    if (users[at] != 0) install(number, nullptr);
   }
   ::syscall(SYS_rt_tgsigqueueinfo, ::getpid(), ::gettid(), number, info);
+}
+
+void SignalHandlers::install(int number, struct sigaction* old) noexcept {
+  struct sigaction action {};
+  action.sa_sigaction = on_signal;
+  action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+  ::sigemptyset(&action.sa_mask);
+  ::sigaction(number, &action, old);
 }
 
 void SignalHandlers::add(int number) noexcept {
   const auto at = static_cast<std::size_t>(number);
   if (users[at]++ > 0) return;
-  struct sigaction action {};
-  action.sa_sigaction = on_signal;
-  action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
-  ::sigemptyset(&action.sa_mask);
   struct sigaction old {};
   const bool again = is_ours(number);  // put back by somebody who had found it, and then nobody's
-  ::sigaction(number, &action, &old);
+  install(number, &old);
   if (!again) before[at] = old;
 }
 
 void SignalHandlers::drop(int number) noexcept {
   const auto at = static_cast<std::size_t>(number);
-  if (--users[at] == 0 && is_ours(number)) ::sigaction(number, &before[at], nullptr);
+  if (users[at] == 1 && is_ours(number)) ::sigaction(number, &before[at], nullptr);
+  --users[at];
 }
 
 // --- Forks -----------------------------------------------------------------------------------------------------------
