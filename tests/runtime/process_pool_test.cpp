@@ -376,6 +376,26 @@ TEST(ProcessPool, AnElementThatIsTooLargeIsAnErrorInItsPlace) {
   });
 }
 
+TEST(ProcessPool, MapThatIsCutShortLeavesThePoolInOrder) {
+  on_pool_loop([] {
+    ProcessPool pool({.workers = 1, .queue_max = 4, .message_max = 1000});
+    const auto size = [](const std::string& text) { return text.size(); };
+    EXPECT_THROW(static_cast<void>(pool.map(std::vector{std::string("a"), std::string(2000, 'x')}, size)),
+                 std::system_error);
+    EXPECT_EQ(pool.apply(square, 2), 4);
+    auto held = pool.apply_async(hold, 1);
+    await_started(1);
+    EXPECT_FALSE(move_on_after(2ms, [&] { static_cast<void>(pool.map(test::iota(0, 100), square)); }));  // no room
+    EXPECT_EQ(pool.stats().queued, 0U);
+    EXPECT_EQ(pool.stats().sent, 1U);
+    board().gate = true;
+    EXPECT_EQ(held.get(), 1);
+    EXPECT_EQ(pool.apply(square, 3), 9);
+    pool.close();
+    pool.join();
+  });
+}
+
 TEST(ProcessPool, ImapThatIsCancelledLosesNothing) {
   on_pool_loop([] {
     ProcessPool pool({.workers = 1, .queue_max = 1});

@@ -248,8 +248,8 @@ auto ProcessPool::map_with(Range&& range, F f, std::size_t chunk) {
       auto task = std::make_shared<detail::MapTask<R>>(writer.finish(), state, state->count, writer.count());
       state->count += writer.count();
       ++state->open;
-      tasks.push_back(task);
-      submit(std::move(task));
+      submit(task);
+      tasks.push_back(std::move(task));  // not before: what the pool has not got can not be withdrawn
     }
     state->values.reserve(state->count);
     while (state->open != 0) state->arrived.wait();
