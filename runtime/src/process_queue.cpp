@@ -163,6 +163,8 @@ ByteQueue::Impl::Put ByteQueue::Impl::try_put(OutgoingMessage& message, std::siz
     state.intention = static_cast<std::uint32_t>(size);
     sent = message.try_send(in.get(), error);
     if (sent) {
+      size = message.wire_size();  // less, where the socket takes so little that it has gone into memory
+      size_at(state.tail) = static_cast<std::uint32_t>(size);
       ++state.tail;
       state.sum += size;
     }
@@ -203,6 +205,10 @@ ByteQueue::~ByteQueue() = default;
 
 bool ByteQueue::put(std::span<const std::byte> bytes, TimePoint until) {
   std::error_code error;
+  if (bytes.size() > connection_message_max) {  // nobody could get it
+    throw std::system_error(std::make_error_code(std::errc::message_size),
+                            "put " + std::to_string(bytes.size()) + " bytes into a ProcessQueue");
+  }
   OutgoingMessage message(bytes, {}, error);
   if (error) throw std::system_error(error, "put into a ProcessQueue");
   bool posted = false;

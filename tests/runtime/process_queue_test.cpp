@@ -2,6 +2,7 @@
 #include <bight/process_queue.hpp>
 
 #include <sched.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,7 +12,9 @@
 #include <optional>
 #include <random>
 #include <set>
+#include <span>
 #include <string>
+#include <system_error>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -241,6 +244,16 @@ TEST_F(ProcessQueueTest, misuse_is_told) {
     ProcessQueue<int> queue;
     EXPECT_THROW(queue.task_done(), std::logic_error);
   });
+}
+
+TEST_F(ProcessQueueTest, what_nobody_could_get_can_not_be_put) {
+  const std::size_t size = connection_message_max + 1;
+  void* const nothing = ::mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  ASSERT_NE(nothing, MAP_FAILED);
+  detail::ByteQueue queue(1);
+  const std::span<const std::byte> bytes(static_cast<const std::byte*>(nothing), size);
+  EXPECT_THROW(static_cast<void>(queue.put(bytes, TimePoint::max())), std::system_error);
+  ::munmap(nothing, size);
 }
 
 /// Producers and consumers are killed at any moment. What those who live have put arrives, in order; nobody is wedged;

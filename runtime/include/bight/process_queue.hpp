@@ -70,7 +70,7 @@ class ByteQueue {
 /// A fiber waits in its loop, a thread without one in poll(2). One loop or thread of a process at a time may get; any
 /// may put. Waiting throws Cancelled in a cancelled fiber; then nothing was put, or got. It throws std::system_error:
 /// operation_not_supported under the sim engine, which has no other processes; too_many_files_open where a wait needs a
-/// descriptor.
+/// descriptor; message_size for a value of more than connection_message_max bytes.
 template <class T>
 class ProcessQueue {
   static_assert(Codable<T>, "bight::Codec does not know this type: give it fields(), or specialize Codec");
