@@ -6,6 +6,7 @@
 
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include <netinet/udp.h>
@@ -184,6 +185,7 @@ double measure(const Kind& kind, const Options& options) {
   if (::pipe(ends.data()) != 0) fail("pipe");
   const pid_t server = ::fork();
   if (server == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     try {
       kind.serve([&](std::uint16_t port) {
         if (::write(ends[1], &port, sizeof port) != sizeof port) std::_Exit(1);
@@ -200,6 +202,7 @@ double measure(const Kind& kind, const Options& options) {
   double result = -1;
   if (runs) {
     std::vector<Client> clients;
+    clients.reserve(options.clients);  // what a client hands to the kernel points into it, so it must not move
     for (unsigned n = 0; n < options.clients; ++n) clients.emplace_back(port, options.size, options.segments);
     std::uint64_t done = 0;
     double before = 0;

@@ -21,6 +21,7 @@
 #include <bight/deadline.hpp>
 #include <bight/error.hpp>
 #include <bight/fiber.hpp>
+#include <bight/process_event.hpp>
 #include <bight/scope.hpp>
 #include <bight/shared_memory.hpp>
 
@@ -216,17 +217,19 @@ TEST_F(ProcessLockTest, one_who_ends_without_unlocking_has_died) {
 TEST_F(ProcessLockTest, a_fork_does_not_pass_it_on) {
   on_loop([] {
     ProcessLock lock;
+    ProcessEvent looked;
     lock.lock();
     auto waiting = spawn([&] { const std::lock_guard guard(lock); });
     sleep_for(1ms);
     Child child([&] {
       if (lock.try_lock()) return 1;
       if (lock.owner() != ::getppid()) return 2;
+      looked.set();
       lock.lock();  // until the parent unlocks it
       lock.unlock();
       return 0;
     });
-    sleep_for(1ms);
+    EXPECT_TRUE(looked.wait_for(20s));
     lock.unlock();
     waiting.join();
     expect_well(child);
