@@ -18,6 +18,9 @@ std::size_t allocations = 0;  // of this program's only thread that makes any
 
 }  // namespace
 
+// Where it has inlined some of these, GCC takes the others for the library's.
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
+
 // All of them, for a sanitizer's own ones would be taken where one is missing.
 void* operator new(std::size_t size, const std::nothrow_t& /*tag*/) noexcept {
   ++allocations;

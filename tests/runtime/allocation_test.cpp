@@ -45,6 +45,9 @@ void* counted(std::size_t size) {
 
 }  // namespace
 
+// Where it has inlined some of these, GCC takes the others for the library's.
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
+
 void* operator new(std::size_t size) { return counted(size); }
 void* operator new[](std::size_t size) { return counted(size); }
 void* operator new(std::size_t size, const std::nothrow_t&) noexcept {

@@ -48,6 +48,9 @@ void* allocate(std::size_t size) {
 
 }  // namespace
 
+// Where it has inlined some of these, GCC takes the others for the library's.
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
+
 void* operator new(std::size_t size) { return allocate(size); }
 void* operator new[](std::size_t size) { return allocate(size); }
 void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
