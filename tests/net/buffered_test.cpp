@@ -214,7 +214,7 @@ TEST_F(Buffered, StreamsInMemoryAreStreams) {
     EXPECT_EQ(f.read(buffer), 8U);
     EXPECT_EQ(f.read(buffer), 2U);
     EXPECT_EQ(f.read(buffer), 0U);
-    auto cancelled = spawn([&, &f = f] { return test::is_cancelled([&] { e.read(buffer); }); });
+    auto cancelled = spawn([&, &e = e] { return test::is_cancelled([&] { e.read(buffer); }); });
     yield();
     cancelled.cancel();
     EXPECT_TRUE(cancelled.get());

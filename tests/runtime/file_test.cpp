@@ -32,6 +32,7 @@
 #include <bight/temporary.hpp>
 #include <bight/time.hpp>
 
+#include "build.hpp"
 #include "misuse.hpp"
 #include "on_loop.hpp"
 #include "open_fds.hpp"
@@ -830,6 +831,7 @@ TEST_F(FifoTest, WhatNeverWaitsLetsOthersRun) {
 // -----------------------------------------------------------------------------------------------------------
 
 TEST(FileMisuse, AFileMustNotOutliveItsLoop) {
+  if (test::thread_sanitized) GTEST_SKIP() << "ThreadSanitizer lets no forked child start threads";
   test::expect_abort("outside its loop", [] {
     File file;
     RunOptions options;

@@ -231,6 +231,7 @@ TEST(Process, TerminateCancelsMainAndTheExitCodeSaysSo) {
 }
 
 TEST(Process, TerminateAtOnceIsNotLost) {
+  if (test::thread_sanitized) GTEST_SKIP() << "ThreadSanitizer puts signals off, this one for ever";
   on_real_loop([] {
     for (int i = 0; i < 10; ++i) {
       Process child(wait_long);
