@@ -5,6 +5,7 @@
 #include <linux/close_range.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -16,6 +17,9 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <new>
+
+#include <bight/check.hpp>
 
 // Sanitizers keep books on threads and stacks, in which a child that shares its parent's memory has no account.
 #if defined(__clang__)
@@ -227,10 +231,48 @@ void bury(int pidfd) noexcept {
 
 }  // namespace
 
+namespace {
+
+#if defined(BIGHT_TSAN)
+// ThreadSanitizer's account of this thread is in memory, too, and the child's calls would be added to it. So the child
+// gets a copy of all memory, and only its report is shared.
+constexpr int kCloneFlags = CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
+
+class ChildReport {
+ public:
+  explicit ChildReport(const Child& child) noexcept
+      : page_(::mmap(nullptr, sizeof child, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)) {
+    BIGHT_CHECK(page_ != MAP_FAILED, "no memory for the report of a child, under ThreadSanitizer");
+    ::new (page_) Child(child);
+  }
+  ChildReport(const ChildReport&) = delete;
+  ChildReport& operator=(const ChildReport&) = delete;
+  ~ChildReport() { ::munmap(page_, sizeof(Child)); }
+  [[nodiscard]] Child& operator*() const noexcept { return *static_cast<Child*>(page_); }
+
+ private:
+  void* page_;
+};
+#else
+constexpr int kCloneFlags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
+
+class ChildReport {
+ public:
+  explicit ChildReport(const Child& child) noexcept : child_(child) {}
+  [[nodiscard]] Child& operator*() noexcept { return child_; }
+
+ private:
+  Child child_;
+};
+#endif
+
+}  // namespace
+
 [[gnu::noinline]] SpawnOutcome spawn_process(const ProcessPlan& plan) noexcept {
   // The child needs a fraction of it. This thread, on whose stack it is, stands still meanwhile.
   alignas(16) std::byte stack[kChildStack];  // NOLINT: it is not to be cleared
-  Child child{&plan, ::getpid()};
+  ChildReport report(Child{&plan, ::getpid()});
+  Child& child = *report;
   SpawnOutcome outcome;
   int pidfd = -1;
   const int error = errno;
@@ -238,8 +280,7 @@ void bury(int pidfd) noexcept {
   const std::uint64_t all = ~std::uint64_t{0};
   std::uint64_t before = 0;
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, kSignalSetBytes);
-  outcome.pid =
-      ::clone(&run_child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &child, &pidfd);
+  outcome.pid = ::clone(&run_child, stack + sizeof stack, kCloneFlags, &child, &pidfd);
   outcome.error = outcome.pid < 0 ? errno : child.error;
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, kSignalSetBytes);
   outcome.stage = outcome.pid < 0 ? SpawnStage::clone : child.stage;

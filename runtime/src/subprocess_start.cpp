@@ -319,15 +319,9 @@ std::vector<char*> pointers_to(const std::vector<std::string>& texts) {
 /// By another thread: it stands still meanwhile, for long where processors are scarce. Even for a loop with nothing
 /// else to do that is faster (measured: half the time on a busy machine), for then it does not compete with the child
 /// when that has just begun. But a death signal comes when the very thread ends, which therefore has to be one that
-/// lasts. And to ThreadSanitizer the child, which has the thread's memory and none of its notes, is a second one in its
-/// place, after which it no longer knows what the thread has locked.
+/// lasts.
 std::optional<SpawnOutcome> SubprocessStart::perform(const ProcessPlan& plan) {
-#if defined(BIGHT_TSAN)
-  constexpr bool kOnThisThread = true;
-#else
-  constexpr bool kOnThisThread = false;
-#endif
-  if (kOnThisThread || plan.death_signal != 0) return spawn_process(plan);
+  if (plan.death_signal != 0) return spawn_process(plan);
   try {
     return offload([&] { return spawn_process(plan); });
   } catch (const Cancelled&) {
