@@ -45,8 +45,11 @@ void wait_for_end_of_input(double seconds) {
 }
 
 std::unique_ptr<Transport> make_transport(const Options& options, const Pattern& pattern) {
-  const TransportOptions wanted{
-      .pattern = pattern, .burst = options.size * options.depth, .one_answer_each = options.connect};
+  const TransportOptions wanted{.pattern = pattern,
+                                .burst = options.size * options.depth,
+                                .one_answer_each = options.connect,
+                                .resume = options.resume};
+  if (options.tls) return make_tls_transport(wanted);
   if (options.engine != Engine::epoll) {
     if (auto transport = make_uring_transport(wanted)) return transport;
     if (options.engine == Engine::uring) fail("open an io_uring");

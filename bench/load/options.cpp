@@ -22,6 +22,8 @@ void check(const Options& options) {
   if (options.rate > 0 && (options.connect || options.idle > 0)) throw UsageError("--rate is for plain echo only");
   if (options.depth > 1 && (options.connect || options.idle > 0)) throw UsageError("--depth is for plain echo only");
   if (options.reset && !options.connect) throw UsageError("--reset goes with --connect");
+  if (options.tls && options.idle > 0) throw UsageError("--tls and --idle exclude each other");
+  if (options.resume && !options.tls) throw UsageError("--resume goes with --tls");
   if (options.echo_once && options.idle == 0) throw UsageError("--echo-once goes with --idle");
   if (options.seconds == 0 && options.idle == 0) throw UsageError("--seconds 0 goes with --idle only");
 }
@@ -58,6 +60,10 @@ Options parse_options(int argc, char** argv) {
       options.idle = arguments.number<std::uint32_t>(1, 10'000'000);
     } else if (arguments.is("--echo-once")) {
       options.echo_once = true;
+    } else if (arguments.is("--tls")) {
+      options.tls = true;
+    } else if (arguments.is("--resume")) {
+      options.resume = true;
     } else if (arguments.is("--engine")) {
       options.engine = parse_engine(arguments.value());
     } else if (arguments.is("--steps")) {
@@ -101,6 +107,10 @@ latency quantiles (off by less than 1 %). Ends with 0, with 1 when something fai
   --idle N       open N connections, from several source addresses; print 'opened N'; hold them until standard input
                  ends or --seconds are over
   --echo-once    with --idle: then send one message on each, check the answers, print 'echoed N', and hold
+
+  --tls          over TLS 1.3 (TLS_AES_128_GCM_SHA256, X25519) on epoll, whatever the certificate; with --connect, an
+                 operation includes a full handshake
+  --resume       with --tls: take up the session of an earlier connection
 
   --engine E     auto, uring or epoll: how the load itself does its I/O (auto: uring where it is allowed)
   --steps        be driven through standard input: after connecting and warming up print 'ready' and wait for a line;

@@ -26,6 +26,9 @@ struct Options {
   std::uint32_t idle = 0;
   bool echo_once = false;
 
+  bool tls = false;
+  bool resume = false;
+
   Engine engine = Engine::automatic;
   bool steps = false;
   bool json = false;

@@ -62,11 +62,15 @@ struct TransportOptions {
   const Pattern& pattern;
   std::uint64_t burst = 0;       // bytes that arrive on a link at once, usually
   bool one_answer_each = false;  // links are closed after one answer
+  bool resume = false;           // TLS: take up the session of an earlier link
 };
 
 std::unique_ptr<Transport> make_epoll_transport(const TransportOptions& options);
 
 // nullptr when the kernel or its configuration does not offer io_uring, or too little of it.
 std::unique_ptr<Transport> make_uring_transport(const TransportOptions& options);
+
+// Peers as in bench::tls::client_context().
+std::unique_ptr<Transport> make_tls_transport(const TransportOptions& options);
 
 }  // namespace bench::load
