@@ -79,6 +79,7 @@ std::size_t move_some(FileState& state, FileVerb verb, std::span<const ::iovec> 
     op.appends = state.appends;
     op.non_blocking = state.waits();
     op.try_first = reads && state.cached && state.cold == 0;
+    op.to_device = !state.cached || (reads && state.cold != 0);
     if (state.cold != 0) --state.cold;
     const std::size_t count = fifo ? move_through_fifo(op, error) : detail::settle(op, error);
     if (op.missed) state.cold = kColdAfterMiss;

@@ -66,6 +66,7 @@ struct FileOp : Op {
   bool appends = false;       // a write to what is open for appending: it goes to the end, wherever the cursor is
   bool try_first = false;     // a read whose data is likely to be in memory: see read_from_memory()
   bool missed = false;        // it was not
+  bool to_device = false;     // a read or write that the device is likely to see: it is not to be kept waiting
   bool insist = false;        // the engine's own: trying was not enough
   unsigned mode = 0;          // permissions, or a mask
   int other_fd = AT_FDCWD;    // the second descriptor or directory

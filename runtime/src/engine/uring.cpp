@@ -91,7 +91,11 @@ class UringEngine final : public Engine {
  private:
   static constexpr std::uint64_t kIgnored = 0;
   static constexpr std::uint64_t kWakeUp = 1;
-  static constexpr std::uint64_t kFeedTag = 2;    // beside a feed's address; an operation's has no low bits set
+  static constexpr std::uint64_t kFeedTag = 2;  // beside a feed's address; an operation's has no low bits set
+  /// Operations on devices are handed over so many at a time, not at the end of the turn: or the device would be idle
+  /// while the fibers that its last completions woke make up their minds, one after the other. Two is what the kernel
+  /// does not plug, that is, collect for the device. docs/decisions/0010-files.md has figures.
+  static constexpr unsigned kDeviceBatch = 2;
   static constexpr std::uint32_t kQueuedMax = 4;  // pieces that may wait in a feed before it is stopped
 
   [[nodiscard]] io_uring_sqe* entry() noexcept;
@@ -139,7 +143,8 @@ class UringEngine final : public Engine {
   std::size_t feeds_armed_ = 0;
   OpList cancelled_;  // that the kernel did not know of
   std::size_t waiting_ = 0;
-  std::uint64_t batch_ = 0;  // of submissions, counted
+  std::uint64_t batch_ = 0;        // of submissions, counted
+  unsigned kept_from_device_ = 0;  // operations of this batch
   std::uint64_t enters_ = 0;
   std::uint64_t entries_ = 0;
 };
@@ -200,6 +205,7 @@ io_uring_sqe* UringEngine::entry() noexcept {
 void UringEngine::submit_now() noexcept {
   ++enters_;
   ++batch_;
+  kept_from_device_ = 0;
   io_uring_submit(&ring_);
 }
 
@@ -235,6 +241,7 @@ void UringEngine::submit(FileOp& op) noexcept {
   io_uring_sqe* sqe = entry();
   FileRing::prepare(*sqe, op);
   io_uring_sqe_set_data(sqe, &op);
+  if (op.to_device && ++kept_from_device_ == kDeviceBatch) submit_now();
 }
 
 bool UringEngine::accept_now(Op& op) noexcept {
@@ -395,6 +402,7 @@ void UringEngine::wait(TimePoint until, OpList& finished) noexcept {
 
 void UringEngine::enter(TimePoint until) noexcept {
   ++batch_;
+  kept_from_device_ = 0;
   const bool polls = until == TimePoint::min();
   if (polls) {
     const unsigned flags = __atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED);
