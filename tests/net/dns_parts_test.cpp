@@ -127,24 +127,24 @@ std::shared_ptr<const DnsAnswer> some_answer() { return std::make_shared<DnsAnsw
 TEST(DnsCacheTest, DropsWhatIsPastItsTime) {
   DnsCache cache(10, {1, 2});
   const TimePoint start{1s};
-  cache.put("a", 1, some_answer(), start + 10s);
-  EXPECT_NE(cache.find("a", 1, start + 9s), nullptr);
-  EXPECT_EQ(cache.find("a", 28, start), nullptr);
-  EXPECT_EQ(cache.find("a", 1, start + 10s), nullptr);
+  cache.put(cache.key_of("a", 1), some_answer(), start + 10s);
+  EXPECT_NE(cache.find(cache.key_of("a", 1), start + 9s), nullptr);
+  EXPECT_EQ(cache.find(cache.key_of("a", 28), start), nullptr);
+  EXPECT_EQ(cache.find(cache.key_of("a", 1), start + 10s), nullptr);
   EXPECT_EQ(cache.size(), 0U);
 }
 
 TEST(DnsCacheTest, DropsWhatWasNotUsedForLongest) {
   DnsCache cache(3, {1, 2});
   const TimePoint start{1s};
-  for (const char* name : {"a", "b", "c"}) cache.put(name, 1, some_answer(), start + 10s);
-  EXPECT_NE(cache.find("a", 1, start), nullptr);
-  cache.put("d", 1, some_answer(), start + 10s);
-  EXPECT_EQ(cache.find("b", 1, start), nullptr);
-  EXPECT_NE(cache.find("a", 1, start), nullptr);
-  cache.put("a", 1, some_answer(), start + 20s);
+  for (const char* name : {"a", "b", "c"}) cache.put(cache.key_of(name, 1), some_answer(), start + 10s);
+  EXPECT_NE(cache.find(cache.key_of("a", 1), start), nullptr);
+  cache.put(cache.key_of("d", 1), some_answer(), start + 10s);
+  EXPECT_EQ(cache.find(cache.key_of("b", 1), start), nullptr);
+  EXPECT_NE(cache.find(cache.key_of("a", 1), start), nullptr);
+  cache.put(cache.key_of("a", 1), some_answer(), start + 20s);
   EXPECT_EQ(cache.size(), 3U);
-  EXPECT_NE(cache.find("a", 1, start + 15s), nullptr);
+  EXPECT_NE(cache.find(cache.key_of("a", 1), start + 15s), nullptr);
 }
 
 TEST(DnsCacheTest, HashesAsSipHashDoes) {
@@ -192,6 +192,11 @@ TEST(DnsOrderTest, EqualsStayAsTheyWere) {
 
 // --- Messages --------------------------------------------------------------------------------------------------------
 
+Packet encode_query(const std::string& name, RecordType type, std::uint16_t id, int udp_size) {
+  const net::detail::EncodedQuery query(name, type, id, udp_size);
+  return {query.view().begin(), query.view().end()};
+}
+
 class DnsMessageTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -200,7 +205,7 @@ class DnsMessageTest : public ::testing::Test {
 };
 
 TEST_F(DnsMessageTest, Queries) {
-  const Packet query = net::detail::encode_query("www.example.com", RecordType::a, 0x1234, 1232);
+  const Packet query = encode_query("www.example.com", RecordType::a, 0x1234, 1232);
   const DnsQuestion question = DnsServer::parse(query);
   EXPECT_EQ(question.name, "www.example.com");
   EXPECT_EQ(question.type, kA);
@@ -211,12 +216,12 @@ TEST_F(DnsMessageTest, Queries) {
   EXPECT_THAT(net::detail::without_opt(bare), IsEmpty());
   EXPECT_TRUE(net::detail::is_reply_to(net::detail::failure_reply(query), query));
   EXPECT_FALSE(net::detail::is_reply_to(query, query));
-  EXPECT_THAT(net::detail::encode_query(std::string(300, 'a'), RecordType::a, 1, 0), IsEmpty());
+  EXPECT_THAT(encode_query(std::string(300, 'a'), RecordType::a, 1, 0), IsEmpty());
 }
 
 /// Whatever is cut off or changed, it is read to its end and no further (a sanitizer's to see), and judged.
 TEST_F(DnsMessageTest, CutAndChangedReplies) {
-  DnsQuestion question = DnsServer::parse(net::detail::encode_query("www.example.com", RecordType::a, 7, 0));
+  DnsQuestion question = DnsServer::parse(encode_query("www.example.com", RecordType::a, 7, 0));
   const Packet whole =
       DnsReply(question).cname("b.example.com").a("192.0.2.1", 60, "b.example.com").soa("example.com", 9, 9).take();
   std::error_code error;
@@ -242,7 +247,7 @@ TEST_F(DnsMessageTest, CutAndChangedReplies) {
 }
 
 TEST_F(DnsMessageTest, NegativeAnswersHoldForTheLesserOfTwoTimes) {
-  const DnsQuestion question = DnsServer::parse(net::detail::encode_query("www.example.com", RecordType::a, 7, 0));
+  const DnsQuestion question = DnsServer::parse(encode_query("www.example.com", RecordType::a, 7, 0));
   const auto ttl_of = [&](DnsReply reply) {
     std::error_code error;
     const DnsAnswer answer = net::detail::parse_answer(reply.take(), "www.example.com", RecordType::a, error);

@@ -33,11 +33,11 @@ enum class RecordType : std::uint16_t {
 
 /// What servers have said about a name and a kind of record. Shared, and never changed once it is made.
 struct DnsAnswer {
-  std::error_code error;             // none, or no_such_name, or no_data
-  std::string name;                  // what the name is an alias for, or the name
-  std::optional<std::uint32_t> ttl;  // in seconds; none: not to be kept
-  TimePoint expires{};               // what comes of that; not in the future: not kept
-  std::string asked;                 // whom
+  std::error_code error;                     // none, or no_such_name, or no_data
+  std::string name;                          // what the name is an alias for, or the name
+  std::optional<std::uint32_t> ttl;          // in seconds; none: not to be kept
+  TimePoint expires{};                       // what comes of that; not in the future: not kept
+  std::shared_ptr<const std::string> asked;  // whom
 
   // Of these, those that were asked for.
   std::vector<Address> addresses;
@@ -51,8 +51,21 @@ struct DnsAnswer {
 inline constexpr std::size_t kHeaderSize = 12;
 inline constexpr std::size_t kMessageMax = 65535;
 
-/// A question, with an OPT record that offers to take `udp_size` bytes by UDP. Empty: the name has no encoding.
-[[nodiscard]] Packet encode_query(const std::string& name, RecordType type, std::uint16_t id, int udp_size);
+/// A question, with an OPT record that offers to take `udp_size` bytes by UDP. Throws std::bad_alloc.
+class EncodedQuery {
+ public:
+  EncodedQuery(const std::string& name, RecordType type, std::uint16_t id, int udp_size);
+  EncodedQuery(const EncodedQuery&) = delete;
+  EncodedQuery& operator=(const EncodedQuery&) = delete;
+  ~EncodedQuery();
+
+  /// Empty: the name has no encoding.
+  [[nodiscard]] PacketView view() const noexcept { return {data_, static_cast<std::size_t>(size_)}; }
+
+ private:
+  unsigned char* data_ = nullptr;
+  int size_ = 0;
+};
 
 /// Makes of a reply what it says about `name`. The reply's rcode is 0 or 3 (no such name), and its question has been
 /// looked at. Only records of `name` and of what it is an alias for count. Never reads outside; whatever is wrong is
@@ -74,7 +87,7 @@ enum class Rcode : unsigned char { ok = 0, format_error = 1, server_failure = 2,
 [[nodiscard]] inline unsigned word_at(PacketView message, std::size_t at) noexcept {
   return static_cast<unsigned>(message[at]) << 8U | message[at + 1];
 }
-/// Where the question of a query made by encode_query ends.
+/// Where the question of an EncodedQuery ends, or of a reply to it.
 [[nodiscard]] std::size_t end_of_question(PacketView query) noexcept;
 /// Whether `reply` is one to `query`: the id, the opcode, and the same question, whatever its letters' case. A reply
 /// that gives a mere error need not repeat the question.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cache.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <utility>
@@ -50,10 +51,27 @@ std::uint64_t sip_hash(const std::array<std::uint64_t, 2>& key, std::string_view
   return sip.a ^ sip.b ^ sip.c ^ sip.d;
 }
 
-std::shared_ptr<const DnsAnswer> DnsCache::find(std::string_view name, std::uint16_t kind, TimePoint now) {
-  const auto found = index_.find(Key{name, kind});
-  if (found == index_.end()) return nullptr;
-  const Entries::iterator entry = found->second;
+DnsKey DnsCache::key_of(std::string_view name, std::uint16_t kind) noexcept {
+  if (name.empty() || name != std::string_view(hashed_.data(), hashed_size_)) {
+    hash_ = sip_hash(secret_, name);
+    hashed_size_ = name.size() <= hashed_.size() ? name.size() : 0;
+    if (hashed_size_ > 0) std::memcpy(hashed_.data(), name.data(), hashed_size_);
+  }
+  return with_kind({name, 0, hash_}, kind);
+}
+
+DnsCache::Entries::iterator DnsCache::locate(const DnsKey& key) noexcept {
+  if (buckets_.empty()) return entries_.end();
+  Entries::iterator entry = bucket_of(key.hash);
+  while (entry != entries_.end() && (entry->hash != key.hash || entry->kind != key.kind || entry->name() != key.name)) {
+    entry = entry->next;
+  }
+  return entry;
+}
+
+std::shared_ptr<const DnsAnswer> DnsCache::find(const DnsKey& key, TimePoint now) {
+  const Entries::iterator entry = locate(key);
+  if (entry == entries_.end()) return nullptr;
   if (entry->expires <= now) {
     erase(entry);
     return nullptr;
@@ -62,27 +80,36 @@ std::shared_ptr<const DnsAnswer> DnsCache::find(std::string_view name, std::uint
   return entry->answer;
 }
 
-void DnsCache::put(std::string name, std::uint16_t kind, std::shared_ptr<const DnsAnswer> answer, TimePoint expires) {
+void DnsCache::put(const DnsKey& key, std::shared_ptr<const DnsAnswer> answer, TimePoint expires) {
   if (max_ == 0) return;
-  if (const auto found = index_.find(Key{name, kind}); found != index_.end()) erase(found->second);
+  if (const Entries::iterator entry = locate(key); entry != entries_.end()) {
+    erase(entry);
+  }
   if (entries_.size() >= max_) erase(std::prev(entries_.end()));
-  entries_.push_front(Entry{std::move(name), kind, std::move(answer), expires});
-  try {
-    index_.emplace(Key{entries_.front().name, kind}, entries_.begin());
-  } catch (...) {
-    entries_.pop_front();
-    throw;
+  if (entries_.size() * 2 >= buckets_.size()) widen();
+  entries_.emplace_front(key, std::move(answer), expires);
+  entries_.front().next = std::exchange(bucket_of(key.hash), entries_.begin());
+}
+
+void DnsCache::widen() {
+  constexpr std::size_t kLeast = 16;
+  std::vector<Entries::iterator> wider(std::max(kLeast, buckets_.size() * 2), entries_.end());
+  buckets_.swap(wider);
+  for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
+    entry->next = std::exchange(bucket_of(entry->hash), entry);
   }
 }
 
 void DnsCache::erase(Entries::iterator entry) noexcept {
-  index_.erase(Key{entry->name, entry->kind});
+  Entries::iterator* link = &bucket_of(entry->hash);
+  while (*link != entry) link = &(*link)->next;
+  *link = entry->next;
   entries_.erase(entry);
 }
 
 void DnsCache::clear() noexcept {
-  index_.clear();
   entries_.clear();
+  std::fill(buckets_.begin(), buckets_.end(), entries_.end());
 }
 
 }  // namespace bight::net::detail

@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_map>
+#include <vector>
 
 #include <bight/time.hpp>
 
@@ -19,47 +19,66 @@ namespace bight::net::detail {
 /// SipHash-2-4: what strangers choose as names can not be made to collide without the key.
 [[nodiscard]] std::uint64_t sip_hash(const std::array<std::uint64_t, 2>& key, std::string_view text) noexcept;
 
+/// A name and what is asked for it, with the hash of both: who has several uses for that makes it once.
+struct DnsKey {
+  std::string_view name;
+  std::uint16_t kind = 0;
+  std::uint64_t hash = 0;
+  friend bool operator==(const DnsKey&, const DnsKey&) = default;
+};
+
 /// Answers by name and what was asked, each until its time. Bounded: the one not used for longest goes first.
 class DnsCache {
  public:
-  /// `key` is to be random where there are strangers.
-  DnsCache(std::size_t entries_max, const std::array<std::uint64_t, 2>& key)
-      : max_(entries_max), index_(0, Hash{key}) {}
+  /// `secret` is to be random where there are strangers.
+  DnsCache(std::size_t entries_max, const std::array<std::uint64_t, 2>& secret) : max_(entries_max), secret_(secret) {}
   DnsCache(const DnsCache&) = delete;
   DnsCache& operator=(const DnsCache&) = delete;
 
+  [[nodiscard]] DnsKey key_of(std::string_view name, std::uint16_t kind) noexcept;
+  /// The key of the same name and another kind.
+  [[nodiscard]] static DnsKey with_kind(const DnsKey& key, std::uint16_t kind) noexcept {
+    constexpr std::uint64_t kSpread = 0x9e3779b97f4a7c15;
+    return {key.name, kind, key.hash + static_cast<std::uint64_t>(kind - key.kind) * kSpread};
+  }
+
   /// Null if there is none, or it is past its time.
-  [[nodiscard]] std::shared_ptr<const DnsAnswer> find(std::string_view name, std::uint16_t kind, TimePoint now);
-  void put(std::string name, std::uint16_t kind, std::shared_ptr<const DnsAnswer> answer, TimePoint expires);
+  [[nodiscard]] std::shared_ptr<const DnsAnswer> find(const DnsKey& key, TimePoint now);
+  void put(const DnsKey& key, std::shared_ptr<const DnsAnswer> answer, TimePoint expires);
   void clear() noexcept;
-  [[nodiscard]] std::size_t size() const noexcept { return index_.size(); }
+  [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
 
  private:
-  struct Key {
-    std::string_view name;
-    std::uint16_t kind;
-    friend bool operator==(const Key&, const Key&) = default;
-  };
-  struct Hash {
-    std::array<std::uint64_t, 2> key;
-    // Not noexcept: so the library keeps the hashes, rather than make them again for each neighbour that it looks at.
-    std::size_t operator()(const Key& of) const {
-      return static_cast<std::size_t>(sip_hash(key, of.name) + of.kind * 0x9e3779b97f4a7c15U);
-    }
-  };
   struct Entry {
-    std::string name;
+    Entry(const DnsKey& key, std::shared_ptr<const DnsAnswer> what, TimePoint until)
+        : hash(key.hash), kind(key.kind), answer(std::move(what)), expires(until) {
+      if (answer->name != key.name) alias = key.name;
+    }
+    [[nodiscard]] std::string_view name() const noexcept { return alias.empty() ? answer->name : alias; }
+
+    std::uint64_t hash;
     std::uint16_t kind;
+    std::string alias;  // what was asked for, if that is not the answer's name
     std::shared_ptr<const DnsAnswer> answer;
     TimePoint expires;
+    std::list<Entry>::iterator next;  // in its bucket
   };
   using Entries = std::list<Entry>;  // the last one used first
 
+  [[nodiscard]] Entries::iterator& bucket_of(std::uint64_t hash) noexcept {
+    return buckets_[hash & (buckets_.size() - 1)];
+  }
+  [[nodiscard]] Entries::iterator locate(const DnsKey& key) noexcept;
   void erase(Entries::iterator entry) noexcept;
+  void widen();
 
   std::size_t max_;
+  std::array<std::uint64_t, 2> secret_;
+  std::array<char, 256> hashed_{};  // the name that was hashed last, as it is often hashed again
+  std::size_t hashed_size_ = 0;
+  std::uint64_t hash_ = 0;
   Entries entries_;
-  std::unordered_map<Key, Entries::iterator, Hash> index_;  // keys look into the entries
+  std::vector<Entries::iterator> buckets_;  // a power of two, twice as many as entries; end() ends a bucket
 };
 
 }  // namespace bight::net::detail

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <system_error>
+#include <unordered_map>
 #include <vector>
 
 #include "answer.hpp"
@@ -28,13 +29,9 @@ class QueryOwner {
   ~QueryOwner() = default;
 };
 
-/// c-ares: makes of messages with ids, of answers that may be cut or errors, and of several servers one answer to each
-/// query. Its sockets are not the system's: what it sends becomes an exchange of the Transport, which has its own
-/// sockets, source ports and time limits, and what it receives is how those came out. So it makes no system call, and
-/// its clock, which is not the loop's, does not matter: to c-ares a server that has not answered in time is one that
-/// has failed.
-///
-/// Each server is asked once (by UDP, and by TCP if the answer was cut); to ask them again is the owner's business.
+/// Makes of messages with ids, of answers that may be cut or errors, and of several servers one answer to each query.
+/// Each server is asked once (by UDP, and by TCP if the answer was cut, or if that is what is wanted); to ask them
+/// again is the owner's business. How messages look is c-ares's to know, how they travel the Transport's.
 class DnsChannel final : private TransportClient, public std::enable_shared_from_this<DnsChannel> {
  public:
   /// Throws std::bad_alloc.
@@ -54,17 +51,24 @@ class DnsChannel final : private TransportClient, public std::enable_shared_from
   [[nodiscard]] bool closed() const noexcept { return transport_->closed(); }
   [[nodiscard]] const TransportStats& stats() const noexcept { return transport_->stats(); }
   [[nodiscard]] const std::vector<Address>& servers() const noexcept { return servers_; }
+  /// The server as text.
+  [[nodiscard]] const std::shared_ptr<const std::string>& server_name(std::size_t server) const noexcept {
+    return server_names_[server];
+  }
 
  private:
-  struct Cares;
-  friend struct Cares;
-
   void exchange_ended(const Exchange& exchange, PacketView reply, std::error_code error) noexcept override;
+  void start_exchange(const DnsQuery& query, PacketView message);
+  [[nodiscard]] bool ask_again(DnsQuery& query, std::error_code error) noexcept;
 
   std::vector<Address> servers_;
-  [[maybe_unused]] QueryOwner& owner_;  // in builds without c-ares
+  std::vector<std::shared_ptr<const std::string>> server_names_;
+  bool rotate_;
+  bool use_tcp_;
+  QueryOwner& owner_;
   std::shared_ptr<Transport> transport_;
-  std::unique_ptr<Cares> cares_;
+  std::unordered_map<std::uint16_t, std::shared_ptr<DnsQuery>> queries_;  // by the id on the wire
+  std::size_t first_ = 0;                                                 // the server to begin with
 };
 
 [[nodiscard]] ResolverBackend default_backend() noexcept;

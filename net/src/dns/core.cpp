@@ -92,7 +92,7 @@ std::string trail_of(const DnsQuery& query) {
                                 [&](const DnsQuery::Attempt& each) { return summary_of(each.error) == all; });
   std::vector<std::string> texts;
   for (const DnsQuery::Attempt& each : query.trail) {
-    std::string text = query.channel->servers()[each.server].to_string();
+    std::string text = *query.channel->server_name(each.server);
     if (!same) text += ": " + summary_of(each.error).message();
     if (std::find(texts.begin(), texts.end(), text) == texts.end()) texts.push_back(std::move(text));
   }
@@ -137,7 +137,7 @@ class ResolverCore::Share {
     }
     if (!known_->error) return known_;
     failure.error = known_->error;
-    failure.detail = " (asked " + known_->asked + ")";
+    failure.detail = " (asked " + *known_->asked + ")";
     return nullptr;
   }
 
@@ -225,11 +225,12 @@ AnswerPointer ResolverCore::find_fast(std::string_view host, int family, TimePoi
   std::transform(host.begin(), host.end(), lowered, [](char c) { return lower(c); });
   const std::string_view name(lowered, host.size());
   AnswerPointer answer;
+  const DnsKey key = cache_.key_of(name, kind_of(family));
   if (family != AF_UNSPEC && count_dots(name) >= config_.ndots) {  // then it is first tried as it is
-    answer = cache_.find(name, static_cast<std::uint16_t>(type_of(family)), time);
+    answer = cache_.find(DnsCache::with_kind(key, static_cast<std::uint16_t>(type_of(family))), time);
     if (answer != nullptr && !is_ordered(*answer)) answer = nullptr;
   }
-  if (answer == nullptr) answer = cache_.find(name, kind_of(family), time);
+  if (answer == nullptr) answer = cache_.find(key, time);
   if (answer != nullptr) ++stats_.cache_hits;
   return answer;
 }
@@ -256,7 +257,8 @@ AnswerPointer ResolverCore::find_local(const DnsName& name, int family, ResolveF
   return answer_of(std::move(addresses), entry->canonical_name);
 }
 
-AnswerPointer ResolverCore::find_host_now(std::string_view host, int family, ResolveFailure& failure) {
+/// Without waiting. Where that does not do, `name` is what to go on with.
+AnswerPointer ResolverCore::find_known(std::string_view host, int family, DnsName& name, ResolveFailure& failure) {
   const TimePoint time = refresh();
   ++stats_.lookups;
   if (shut_down_) {
@@ -266,13 +268,14 @@ AnswerPointer ResolverCore::find_host_now(std::string_view host, int family, Res
   if (AnswerPointer known = find_fast(host, family, time)) return known;
   AnswerPointer numeric = numeric_answer(host, family, failure);
   if (numeric != nullptr || failure.error) return numeric;
-  const DnsName name = parse_name(host, NameKind::host, failure.error);
+  name = parse_name(host, NameKind::host, failure.error);
   if (failure.error || options_.backend == ResolverBackend::system) return nullptr;
   return find_local(name, family, failure);
 }
 
 AnswerPointer ResolverCore::find_host(std::string_view host, int family, ResolveFailure& failure) {
-  AnswerPointer answer = find_host_now(host, family, failure);
+  DnsName name;
+  AnswerPointer answer = find_known(host, family, name, failure);
   if (failure.error) return nullptr;
   this_fiber::checkpoint();
   if (answer != nullptr) {
@@ -281,15 +284,15 @@ AnswerPointer ResolverCore::find_host(std::string_view host, int family, Resolve
     if (!is_within(answer->name, "localhost")) sort_addresses(addresses);
     return answer_of(std::move(addresses), answer->name, *answer->ttl);
   }
-  const DnsName name = parse_name(host, NameKind::host, failure.error);
   if (options_.backend == ResolverBackend::system) return system_find_host(name.text, family, failure);
   std::error_code no_data;
-  for (const std::string& candidate : candidates(name)) {
+  std::string candidate;
+  for (std::size_t i = 0; next_candidate(name, i, candidate); ++i) {
     failure = {};
     answer = find_name(candidate, family, failure);
     if (answer != nullptr) {
       if (kept_apart(family, *answer) && answer->expires > now())
-        cache_.put(lower(host), kind_of(family), answer, answer->expires);
+        cache_.put(cache_.key_of(lower(host), kind_of(family)), answer, answer->expires);
       return answer;
     }
     if (failure.error == DnsError::no_data) no_data = failure.error;
@@ -299,19 +302,23 @@ AnswerPointer ResolverCore::find_host(std::string_view host, int family, Resolve
   return nullptr;
 }
 
-/// The full names to try, in their order.
-std::vector<std::string> ResolverCore::candidates(const DnsName& name) const {
-  std::vector<std::string> names;
+/// The full names to try: that of the given number. False: there are no more.
+bool ResolverCore::next_candidate(const DnsName& name, std::size_t& number, std::string& candidate) const {
   const bool first = name.full || count_dots(name.text) >= config_.ndots;
-  if (first) names.push_back(name.text);
-  if (!name.full) {
-    for (const std::string& domain : config_.search) {
-      std::string longer = name.text + '.' + domain;
-      if (longer.size() <= kNameMax) names.push_back(std::move(longer));
+  for (;; ++number) {
+    const std::size_t domain = number - (first ? 1 : 0);
+    if (first && number == 0) {
+      candidate = name.text;
+    } else if (!name.full && domain < config_.search.size()) {
+      candidate.assign(name.text).append(1, '.').append(config_.search[domain]);
+      if (candidate.size() > kNameMax) continue;
+    } else if (!first && domain == config_.search.size()) {
+      candidate = name.text;
+    } else {
+      return false;
     }
+    return true;
   }
-  if (!first) names.push_back(name.text);
-  return names;
 }
 
 AnswerPointer ResolverCore::find_name(const std::string& name, int family, ResolveFailure& failure) {
@@ -396,27 +403,42 @@ AnswerPointer ResolverCore::find_names(const Address& address, ResolveFailure& f
 
 /// Has a part in the query that is under way, or begins one.
 ResolverCore::Share ResolverCore::join(const std::string& name, RecordType type) {
-  if (AnswerPointer known = cache_.find(name, static_cast<std::uint16_t>(type), now())) {
+  const DnsKey key = cache_.key_of(name, static_cast<std::uint16_t>(type));
+  if (AnswerPointer known = cache_.find(key, now())) {
     ++stats_.cache_hits;
     return {*this, std::move(known)};
   }
-  auto [place, fresh] = in_flight_.try_emplace(Key(name, type));
-  if (!fresh) {
+  if (const std::shared_ptr<DnsQuery>* same = find_in_flight(key)) {
     ++stats_.shared;
-    return {*this, place->second};
+    return {*this, *same};
   }
+  auto query = std::make_shared<DnsQuery>();
+  query->name = name;
+  query->type = type;
+  query->hash = key.hash;
+  in_flight_.emplace(key.hash, query);
   try {
-    auto query = std::make_shared<DnsQuery>();
-    place->second = query;
-    query->name = name;
-    query->type = type;
     Share share(*this, query);  // so it has somebody who waits before it can be over
     begin(query);
     return {*this, query};
   } catch (...) {
-    in_flight_.erase(Key(name, type));
+    forget_in_flight(*query);
     throw;
   }
+}
+
+std::shared_ptr<DnsQuery>* ResolverCore::find_in_flight(const DnsKey& key) noexcept {
+  auto [at, end] = in_flight_.equal_range(key.hash);
+  for (; at != end; ++at) {
+    if (at->second->key() == key) return &at->second;
+  }
+  return nullptr;
+}
+
+void ResolverCore::forget_in_flight(const DnsQuery& query) noexcept {
+  auto [at, end] = in_flight_.equal_range(query.hash);
+  while (at != end && at->second.get() != &query) ++at;
+  if (at != end) in_flight_.erase(at);
 }
 
 void ResolverCore::begin(const std::shared_ptr<DnsQuery>& query) {
@@ -446,8 +468,7 @@ void ResolverCore::begin(const std::shared_ptr<DnsQuery>& query) {
 
 void ResolverCore::abandon(const std::shared_ptr<DnsQuery>& query) noexcept {
   query->abandoned = true;
-  const auto place = in_flight_.find(Key(query->name, query->type));
-  if (place != in_flight_.end() && place->second == query) in_flight_.erase(place);
+  forget_in_flight(*query);
   if (query->channel != nullptr) query->channel->abandon(*query);
 }
 
@@ -457,8 +478,8 @@ void ResolverCore::pass_ended(DnsQuery& query, PacketView reply) noexcept {
     if (query.timed_out && !query.abandoned && query.passes < config_.tries) {
       ++query.passes;
       query.timed_out = false;
-      const std::shared_ptr<DnsQuery> same = in_flight_.at(Key(query.name, query.type));
-      if (query.channel->send(same)) return;
+      const std::shared_ptr<DnsQuery>* same = find_in_flight(query.key());
+      if (same != nullptr && query.channel->send(std::shared_ptr<DnsQuery>(*same))) return;
     }
     finish(query, nullptr, query.abandoned ? std::error_code(DnsError::timed_out) : summary_of(query));
   } catch (...) {
@@ -473,35 +494,35 @@ void ResolverCore::take_reply(DnsQuery& query, PacketView reply) {
     query.trail.push_back({query.asked, error});
     return finish(query, nullptr, error);
   }
-  answer->asked = query.channel->servers()[query.asked].to_string();
-  answer->expires = expiry_of(*answer);
+  answer->asked = query.channel->server_name(query.asked);
+  const TimePoint time = now();
+  answer->expires = expiry_of(*answer, time);
   std::stable_sort(answer->mx.begin(), answer->mx.end(),
                    [](const MxRecord& a, const MxRecord& b) { return a.preference < b.preference; });
   std::stable_sort(answer->srv.begin(), answer->srv.end(),
                    [](const SrvRecord& a, const SrvRecord& b) { return a.priority < b.priority; });
-  if (!query.abandoned) keep(query, answer);
+  if (!query.abandoned) keep(query, answer, time);
   finish(query, std::move(answer), {});
 }
 
-TimePoint ResolverCore::expiry_of(const DnsAnswer& answer) const noexcept {
+TimePoint ResolverCore::expiry_of(const DnsAnswer& answer, TimePoint time) const noexcept {
   if (!answer.ttl) return {};
   const Duration max = answer.error ? options_.negative_ttl_max : options_.ttl_max;
   const Duration ttl = std::max<Duration>(std::chrono::seconds(*answer.ttl), options_.ttl_min);
-  return bight::detail::saturating_add(now(), std::min(ttl, max));
+  return bight::detail::saturating_add(time, std::min(ttl, max));
 }
 
-void ResolverCore::keep(DnsQuery& query, const AnswerPointer& answer) {
+void ResolverCore::keep(DnsQuery& query, const AnswerPointer& answer, TimePoint time) {
   if (query.channel != channel_) return;  // what servers said that are not asked any more
-  if (answer->expires > now()) cache_.put(query.name, static_cast<std::uint16_t>(query.type), answer, answer->expires);
+  if (answer->expires > time) cache_.put(query.key(), answer, answer->expires);
 }
 
 void ResolverCore::finish(DnsQuery& query, AnswerPointer answer, std::error_code error) noexcept {
   --active_;
   query.answer = std::move(answer);
   query.error = error;
-  const auto place = in_flight_.find(Key(query.name, query.type));
   query.done.set();
-  if (place != in_flight_.end() && place->second.get() == &query) in_flight_.erase(place);
+  forget_in_flight(query);
 }
 
 void ResolverCore::settled() noexcept {

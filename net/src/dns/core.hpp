@@ -4,10 +4,10 @@
 #include <array>
 #include <cstdint>
 #include <deque>
-#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -47,7 +47,10 @@ class ResolverCore final : public std::enable_shared_from_this<ResolverCore>, pr
   [[nodiscard]] AnswerPointer find_names(const Address& address, ResolveFailure& failure);
   [[nodiscard]] AnswerPointer find_records(std::string_view name, RecordType type, ResolveFailure& failure);
   /// Does not wait: an answer, or a failure, or neither, which means that it would have to wait.
-  [[nodiscard]] AnswerPointer find_host_now(std::string_view host, int family, ResolveFailure& failure);
+  [[nodiscard]] AnswerPointer find_host_now(std::string_view host, int family, ResolveFailure& failure) {
+    DnsName name;
+    return find_known(host, family, name, failure);
+  }
 
   void clear_cache() noexcept { cache_.clear(); }
   [[nodiscard]] ResolverStats stats() const noexcept;
@@ -61,11 +64,12 @@ class ResolverCore final : public std::enable_shared_from_this<ResolverCore>, pr
   void settled() noexcept override;
 
   TimePoint refresh();
+  [[nodiscard]] AnswerPointer find_known(std::string_view host, int family, DnsName& name, ResolveFailure& failure);
   [[nodiscard]] AnswerPointer find_fast(std::string_view host, int family, TimePoint time);
   [[nodiscard]] AnswerPointer find_local(const DnsName& name, int family, ResolveFailure& failure);
   [[nodiscard]] AnswerPointer find_name(const std::string& name, int family, ResolveFailure& failure);
   [[nodiscard]] AnswerPointer merge(const std::string& name, const std::array<AnswerPointer, 2>& answers, bool whole);
-  [[nodiscard]] std::vector<std::string> candidates(const DnsName& name) const;
+  [[nodiscard]] bool next_candidate(const DnsName& name, std::size_t& number, std::string& candidate) const;
   [[nodiscard]] AnswerPointer ask(const std::string& name, RecordType type, ResolveFailure& failure);
 
   [[nodiscard]] Share join(const std::string& name, RecordType type);
@@ -73,11 +77,16 @@ class ResolverCore final : public std::enable_shared_from_this<ResolverCore>, pr
   void abandon(const std::shared_ptr<DnsQuery>& query) noexcept;
   void take_reply(DnsQuery& query, PacketView reply);
   void finish(DnsQuery& query, AnswerPointer answer, std::error_code error) noexcept;
-  void keep(DnsQuery& query, const AnswerPointer& answer);
-  [[nodiscard]] TimePoint expiry_of(const DnsAnswer& answer) const noexcept;
+  void keep(DnsQuery& query, const AnswerPointer& answer, TimePoint time);
+  [[nodiscard]] TimePoint expiry_of(const DnsAnswer& answer, TimePoint time) const noexcept;
   [[nodiscard]] std::uint16_t random_id();
 
-  using Key = std::pair<std::string, RecordType>;
+  [[nodiscard]] std::shared_ptr<DnsQuery>* find_in_flight(const DnsKey& key) noexcept;
+  void forget_in_flight(const DnsQuery& query) noexcept;
+
+  struct SameHash {
+    std::size_t operator()(std::uint64_t hash) const noexcept { return hash; }
+  };
 
   ResolverOptions options_;
   bight::detail::LoopBound bound_;
@@ -91,7 +100,7 @@ class ResolverCore final : public std::enable_shared_from_this<ResolverCore>, pr
   bool starting_ = false;
   std::shared_ptr<DnsChannel> channel_;
   DnsCache cache_;
-  std::map<Key, std::shared_ptr<DnsQuery>> in_flight_;
+  std::unordered_multimap<std::uint64_t, std::shared_ptr<DnsQuery>, SameHash> in_flight_;  // by DnsQuery::hash
   std::deque<std::shared_ptr<DnsQuery>> backlog_;
   std::size_t active_ = 0;
   ResolverStats stats_;

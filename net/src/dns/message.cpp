@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cstring>
 
 #include "answer.hpp"
 #include "name.hpp"
@@ -40,6 +41,7 @@ bool is_reply_to(PacketView reply, PacketView query) noexcept {
   if (is_mere_error(reply)) return true;
   const std::size_t end = end_of_question(query);
   if (word_at(reply, kQuestionCount) != 1 || reply.size() < end) return false;
+  if (std::memcmp(query.data() + kHeaderSize, reply.data() + kHeaderSize, end - kHeaderSize) == 0) return true;
   return std::equal(query.begin() + kHeaderSize, query.begin() + static_cast<std::ptrdiff_t>(end),
                     reply.begin() + kHeaderSize, equal_letters);
 }

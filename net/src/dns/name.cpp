@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include <bight/net/dns.hpp>
@@ -13,10 +14,17 @@ namespace {
 
 constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
 
-bool may_be_in(char c, NameKind kind) noexcept {
+constexpr bool may_be_in(char c, NameKind kind) noexcept {
   if (kind == NameKind::any) return c >= ' ' && c <= '~' && c != '\\';
-  return (c >= 'a' && c <= 'z') || is_digit(c) || c == '-' || c == '_';
+  return (c >= 'a' && c <= 'z') || is_digit(c) || c == '-' || c == '_' || c == '.';
 }
+
+/// The same, as a table: every byte of every name is looked at.
+constexpr auto kHostBytes = [] {
+  std::array<bool, 256> may{};
+  for (unsigned c = 0; c < may.size(); ++c) may[c] = may_be_in(static_cast<char>(c), NameKind::host);
+  return may;
+}();
 
 /// inet_aton(3) takes "127.1", "0x7f000001" and the like for addresses, as browsers do. To look them up would be to let
 /// whoever serves such a name decide; to take them for addresses would fool who looks for dots and digits. They are
@@ -40,8 +48,6 @@ bool labels_fit(std::string_view name) noexcept {
 
 }  // namespace
 
-char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
 std::string lower(std::string_view text) {
   std::string result(text);
   for (char& c : result) c = lower(c);
@@ -49,7 +55,9 @@ std::string lower(std::string_view text) {
 }
 
 std::size_t count_dots(std::string_view text) noexcept {
-  return static_cast<std::size_t>(std::count(text.begin(), text.end(), '.'));
+  std::size_t count = 0;
+  for (std::size_t at = text.find('.'); at != std::string_view::npos; at = text.find('.', at + 1)) ++count;
+  return count;
 }
 
 bool is_within(std::string_view name, std::string_view domain) noexcept {
@@ -63,17 +71,19 @@ DnsName parse_name(std::string_view text, NameKind kind, std::error_code& error)
   if (text.size() > 4 * kNameMax) return name;  // no encoding of that many bytes is short enough
   name.full = text.ends_with('.');
   if (name.full) text.remove_suffix(1);
-  const bool ascii = std::all_of(text.begin(), text.end(), [](char c) { return (c & 0x80) == 0; });
+  unsigned char bits = 0;
+  for (const char c : text) bits |= static_cast<unsigned char>(c);
   std::error_code idna;
-  name.text = lower(ascii ? std::string(text) : to_ascii(text, idna));
+  name.text = lower((bits & 0x80U) == 0 ? text : to_ascii(text, idna));
   if (idna) {
     error = idna;
     return name;
   }
   if (name.text.empty() || name.text.size() > kNameMax || !labels_fit(name.text)) return name;
   if (kind == NameKind::host && ends_in_number(name.text)) return name;
-  const bool clean =
-      std::all_of(name.text.begin(), name.text.end(), [kind](char c) { return c == '.' || may_be_in(c, kind); });
+  const bool clean = std::all_of(name.text.begin(), name.text.end(), [kind](char c) {
+    return kind == NameKind::host ? kHostBytes[static_cast<unsigned char>(c)] : may_be_in(c, kind);
+  });
   if (clean) error.clear();
   return name;
 }

@@ -26,7 +26,7 @@ enum class NameKind : unsigned char { host, any };
 [[nodiscard]] DnsName parse_name(std::string_view text, NameKind kind, std::error_code& error);
 
 /// Lower case, of ASCII letters alone.
-[[nodiscard]] char lower(char c) noexcept;
+[[nodiscard]] constexpr char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
 [[nodiscard]] std::string lower(std::string_view text);
 
 [[nodiscard]] std::size_t count_dots(std::string_view text) noexcept;

@@ -8,10 +8,10 @@
 #include <algorithm>
 #include <array>
 #include <deque>
-#include <iterator>
+#include <memory>
+#include <new>
 #include <utility>
 
-#include <bight/chunk.hpp>
 #include <bight/error.hpp>
 
 namespace bight::net::detail {
@@ -19,10 +19,7 @@ namespace {
 
 constexpr std::size_t kInARow = 8;
 constexpr unsigned kBudget = 64;  // packets read in a row before other fibers get their turn
-
-PacketView view_of(std::span<const std::byte> bytes) noexcept {
-  return {reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()};
-}
+constexpr std::size_t kSentMax = 16;
 
 std::span<const std::byte> bytes_of(const Packet& packet) noexcept { return std::as_bytes(std::span(packet)); }
 
@@ -33,22 +30,54 @@ std::error_code timed_out() noexcept { return std::make_error_code(std::errc::ti
 
 }  // namespace
 
+/// Room for what comes to a port at a time. Of replies that are longer than what was offered to be taken, the beginning
+/// will do: they are asked for once more, over TCP.
+class Transport::Inbox {
+ public:
+  Inbox() noexcept {
+    for (std::size_t i = 0; i < kPackets; ++i) {
+      pieces_[i] = {bytes_[i].data(), bytes_[i].size()};
+      headers_[i].msg_hdr = {};
+      headers_[i].msg_hdr.msg_iov = &pieces_[i];
+      headers_[i].msg_hdr.msg_iovlen = 1;
+    }
+  }
+  Inbox(const Inbox&) = delete;
+  Inbox& operator=(const Inbox&) = delete;
+
+  /// Waits for one, and takes at most `most`. How many.
+  std::size_t receive(Socket& socket, std::size_t most, std::error_code& error) {
+    return socket.receive_messages(std::span(headers_).first(std::clamp(most, std::size_t{1}, kPackets)), error);
+  }
+  [[nodiscard]] PacketView operator[](std::size_t i) const noexcept {
+    return PacketView(bytes_[i]).first(std::min<std::size_t>(headers_[i].msg_len, kSize));
+  }
+
+ private:
+  static constexpr std::size_t kPackets = 8;
+  static constexpr std::size_t kSize = 1280;  // more than was offered
+
+  std::array<::mmsghdr, kPackets> headers_;
+  std::array<::iovec, kPackets> pieces_;
+  std::array<std::array<unsigned char, kSize>, kPackets> bytes_;
+};
+
 /// What is sent from one UDP socket.
 struct Transport::Port {
   std::size_t server = 0;
   Socket socket;
   bool open = false;      // and connected
-  bool flushing = false;  // a fiber sends what is queued
+  bool retired = false;   // its fiber ends
+  bool flushing = false;  // what is queued is about to be sent
   std::size_t uses = 0;
   std::deque<Exchange> pending;      // in the order of their deadlines, for all have the same limit
   std::deque<std::uint16_t> queued;  // ids of those yet to be sent
   Fiber<> fiber;
 
   [[nodiscard]] Exchange* find(std::uint16_t id) noexcept {
-    for (Exchange& each : pending) {
-      if (id_of(each.query) == id) return &each;
-    }
-    return nullptr;
+    const auto found =
+        std::find_if(pending.begin(), pending.end(), [id](const Exchange& each) { return each.id == id; });
+    return found != pending.end() ? &*found : nullptr;
   }
   Exchange remove(const Exchange& exchange) {
     const auto at =
@@ -82,6 +111,18 @@ struct Transport::Listed {
   std::shared_ptr<Each> each;
 };
 
+/// What the fiber that sends has, also if it never runs.
+struct Transport::Sender {
+  explicit Sender(std::shared_ptr<Transport> whose) noexcept : transport(std::move(whose)) {}
+  Sender(Sender&&) noexcept = default;
+  Sender& operator=(Sender&&) = delete;
+  ~Sender() {
+    if (transport != nullptr) transport->stop_sending();
+  }
+
+  std::shared_ptr<Transport> transport;
+};
+
 Transport::Transport(std::vector<Address> servers, const TransportLimits& limits, TransportClient& client)
     : servers_(std::move(servers)),
       limits_(limits),
@@ -90,10 +131,11 @@ Transport::Transport(std::vector<Address> servers, const TransportLimits& limits
 
 Transport::~Transport() = default;
 
-void Transport::start(Exchange exchange) {
+void Transport::start(Exchange& exchange) {
   if (closed_) throw std::system_error(cancelled());
   exchange.deadline = bight::detail::saturating_add(now(), limits_.timeout);
-  exchange.tcp ? start_tcp(std::move(exchange)) : start_udp(std::move(exchange));
+  exchange.id = id_of(exchange.query);
+  exchange.tcp ? start_tcp(exchange) : start_udp(exchange);
 }
 
 void Transport::end(const Exchange& exchange, PacketView reply, std::error_code error) noexcept {
@@ -106,12 +148,15 @@ void Transport::abandon(std::uint16_t id) noexcept {
     Exchange* exchange = port->find(id);
     if (exchange == nullptr) continue;
     const Exchange removed = port->remove(*exchange);
-    if (port->pending.empty()) port->fiber.cancel();
+    if (port->pending.empty()) {
+      port->retired = true;
+      port->fiber.cancel();
+    }
     end(removed, {}, cancelled());
     return;
   }
   for (const auto& call : calls_) {
-    if (call->over || id_of(call->exchange.query) != id) continue;
+    if (call->over || call->exchange.id != id) continue;
     call->over = true;
     call->fiber.cancel();
     end(call->exchange, {}, cancelled());
@@ -127,26 +172,30 @@ void Transport::shut_down() noexcept {
 
 // --- UDP -------------------------------------------------------------------------------------------------------------
 
-void Transport::start_udp(Exchange exchange) {
-  ++stats_.queries;
+void Transport::start_udp(Exchange& exchange) {
   std::shared_ptr<Port> port = ports_.size() < limits_.ports_max ? nullptr : shared_port(exchange.server);
   const bool fresh = port == nullptr;
   if (fresh) {
     port = std::make_shared<Port>();
     port->server = exchange.server;
   }
-  const std::uint16_t id = id_of(exchange.query);
+  const std::uint16_t id = exchange.id;
   port->pending.push_back(std::move(exchange));
   port->queued.push_back(id);
-  ++port->uses;
   try {
-    if (!fresh) return flush(port);
-    ports_.push_back(port);
-    port->fiber = spawn({.name = "dns port", .daemon = true},
-                        [listed = Listed<Port>(shared_from_this(), &Transport::ports_, port)] {
-                          listed.transport->run_port(listed.each);
-                        });
+    if (fresh) {
+      ports_.push_back(port);
+      port->fiber = spawn({.name = "dns port", .daemon = true},
+                          [listed = Listed<Port>(shared_from_this(), &Transport::ports_, port)] {
+                            listed.transport->run_port(listed.each);
+                          });
+    } else {
+      flush(port);
+    }
+    ++port->uses;
+    ++stats_.queries;
   } catch (...) {
+    exchange = std::move(port->pending.back());
     port->pending.pop_back();
     port->queued.pop_back();
     if (fresh) ports_.remove(port);
@@ -158,7 +207,7 @@ void Transport::start_udp(Exchange exchange) {
 std::shared_ptr<Transport::Port> Transport::shared_port(std::size_t server) noexcept {
   for (std::size_t tried = 0; tried < ports_.size(); ++tried) {
     std::shared_ptr<Port> port = ports_.front();
-    const bool fits = port->server == server && port->uses < limits_.port_queries && !port->pending.empty();
+    const bool fits = port->server == server && port->uses < limits_.port_queries && !port->retired;
     if (!fits || ++shared_in_a_row_ >= kInARow) {
       ports_.splice(ports_.end(), ports_, ports_.begin());
       shared_in_a_row_ = 0;
@@ -180,6 +229,7 @@ void Transport::run_port(const std::shared_ptr<Port>& port) {
   port->open = false;
   port->socket.close();
   ports_.remove(port);
+  if (ports_.empty() && inboxes_.size() > 1) inboxes_.resize(1);
   if (error == std::errc::operation_canceled && !port->pending.empty()) closed_ = true;
   while (!port->pending.empty()) end(port->remove(port->pending.front()), {}, error ? error : cancelled());
 }
@@ -192,44 +242,117 @@ std::error_code Transport::serve_port(const std::shared_ptr<Port>& port) {
   if (!error) port->socket.connect(server.native(), server.native_size(), error);
   if (error) return error;
   port->open = true;
-  send_queued(*port);
-  for (unsigned count = 1; !port->pending.empty(); ++count) {
+  flush(port);
+  std::unique_ptr<Inbox> inbox;
+  if (inboxes_.empty()) {
+    inbox = std::make_unique<Inbox>();
+    inboxes_.reserve(limits_.ports_max);
+  } else {
+    inbox = std::move(inboxes_.back());
+    inboxes_.pop_back();
+  }
+  error = receive(port, *inbox);
+  if (inboxes_.size() < inboxes_.capacity()) inboxes_.push_back(std::move(inbox));
+  return error;
+}
+
+std::error_code Transport::receive(const std::shared_ptr<Port>& port, Inbox& inbox) {
+  for (std::size_t count = 0; !port->pending.empty();) {
+    std::error_code error;
     port->socket.set_read_timeout(left_until(port->pending.front().deadline));
-    const Chunk chunk = port->socket.read(error);
-    if (!error) {
-      take(port, view_of(chunk));
-    } else if (error != std::errc::timed_out) {
-      return error;
-    }
+    const std::size_t came = inbox.receive(port->socket, port->pending.size() + 1, error);
+    if (error && error != std::errc::timed_out) return error;
+    for (std::size_t i = 0; !error && i < came; ++i) take(port, inbox[i]);
     expire(*port);
-    if (count % kBudget == 0 && !port->pending.empty()) yield();
+    count += came;
+    if (count < kBudget && !(port->pending.empty() && is_busy())) continue;
+    count = 0;
+    yield();  // who has got an answer often asks the next question
   }
   return {};
 }
 
-/// Sends what is queued, one after the other; what can not be sent ends with the error.
-void Transport::send_queued(Port& port) {
-  port.flushing = true;
-  while (port.open && !port.queued.empty()) {
-    Exchange* exchange = port.find(port.queued.front());
-    port.queued.pop_front();
-    if (exchange == nullptr) continue;  // over already
-    const std::uint16_t id = id_of(exchange->query);
-    const Packet query = exchange->query;  // it may end meanwhile
-    std::error_code error;
-    port.socket.write(bytes_of(query), error);
-    if (!error || error == std::errc::operation_canceled) continue;
-    exchange = port.find(id);
-    if (exchange != nullptr) end(port.remove(*exchange), {}, error);
-  }
-  port.flushing = false;
+/// No more ports are opened, and one of them has something to wait for.
+bool Transport::is_busy() const noexcept {
+  return ports_.size() >= limits_.ports_max &&
+         std::any_of(ports_.begin(), ports_.end(), [](const auto& each) { return !each->pending.empty(); });
 }
 
-/// A fiber of its own sends, since the port's own reads.
+/// It is sent when the fibers that are ready have run, who may have more to send.
 void Transport::flush(const std::shared_ptr<Port>& port) {
-  if (!port->open || port->flushing) return;  // whoever is at it will come to it
-  spawn({.name = "dns send", .daemon = true}, [self = shared_from_this(), port] { self->send_queued(*port); }).detach();
+  if (!port->open || port->flushing || port->queued.empty()) return;  // whoever opens it, or is at it, will come to it
+  unsent_.push_back(port);
   port->flushing = true;
+  if (sending_) return;
+  try {
+    spawn({.name = "dns send", .daemon = true}, [sender = Sender{shared_from_this()}] {
+      sender.transport->send_all();
+    }).detach();
+  } catch (...) {
+    stop_sending();
+    throw;
+  }
+  sending_ = true;
+}
+
+void Transport::stop_sending() noexcept {
+  for (const auto& port : unsent_) port->flushing = false;
+  unsent_.clear();
+  sending_ = false;
+}
+
+/// One port waits for another: but a socket has room for more than may be under way from it.
+void Transport::send_all() {
+  while (!unsent_.empty()) {
+    const std::shared_ptr<Port> port = std::move(unsent_.front());
+    unsent_.pop_front();
+    send_queued(*port);
+    port->flushing = false;
+  }
+}
+
+/// Sends what is queued; what can not be sent ends with the error.
+void Transport::send_queued(Port& port) {
+  while (port.open && !port.queued.empty()) {
+    const std::uint16_t first = port.queued.front();
+    std::error_code error;
+    std::size_t sent = 0;
+    try {
+      sent = send_some(port, error);
+    } catch (const std::bad_alloc&) {
+      error = std::make_error_code(std::errc::not_enough_memory);
+    }
+    if (error == std::errc::operation_canceled) return port.queued.clear();
+    if (!error) {
+      port.queued.erase(port.queued.begin(), port.queued.begin() + static_cast<std::ptrdiff_t>(sent));
+      continue;
+    }
+    port.queued.pop_front();
+    if (Exchange* exchange = port.find(first)) end(port.remove(*exchange), {}, error);
+  }
+}
+
+/// The first of what is queued, or several. How many went out, or were over already.
+std::size_t Transport::send_some(Port& port, std::error_code& error) {
+  std::array<::mmsghdr, kSentMax> headers;
+  std::array<::iovec, kSentMax> pieces;
+  outbox_.clear();
+  std::size_t count = 0;
+  for (; count < std::min(kSentMax, port.queued.size()); ++count) {
+    const Exchange* exchange = port.find(port.queued[count]);
+    if (exchange == nullptr) break;  // over already
+    outbox_.insert(outbox_.end(), exchange->query.begin(), exchange->query.end());
+    pieces[count].iov_len = exchange->query.size();
+  }
+  if (count == 0) return 1;
+  unsigned char* at = outbox_.data();
+  for (std::size_t i = 0; i < count; ++i) {
+    pieces[i].iov_base = std::exchange(at, at + pieces[i].iov_len);
+    headers[i] = {};
+    headers[i].msg_hdr.msg_iov = &pieces[i];
+    headers[i].msg_hdr.msg_iovlen = 1;
+  }
+  return port.socket.send_messages(std::span(headers).first(count), error);
 }
 
 void Transport::take(const std::shared_ptr<Port>& port, PacketView packet) {
@@ -244,7 +367,7 @@ void Transport::take(const std::shared_ptr<Port>& port, PacketView packet) {
       exchange->query = std::move(bare);
       exchange->opt_dropped = true;
       ++stats_.queries;
-      port->queued.push_back(id_of(packet));
+      port->queued.push_back(exchange->id);
       flush(port);
       return;
     }
@@ -261,9 +384,7 @@ void Transport::expire(Port& port) {
 
 // --- TCP -------------------------------------------------------------------------------------------------------------
 
-void Transport::start_tcp(Exchange exchange) {
-  ++stats_.queries;
-  ++stats_.tcp_queries;
+void Transport::start_tcp(Exchange& exchange) {
   auto call = std::make_shared<Call>();
   call->exchange = std::move(exchange);
   calls_.push_back(call);
@@ -272,7 +393,10 @@ void Transport::start_tcp(Exchange exchange) {
                         [listed = Listed<Call>(shared_from_this(), &Transport::calls_, call)] {
                           listed.transport->run_call(listed.each);
                         });
+    ++stats_.queries;
+    ++stats_.tcp_queries;
   } catch (...) {
+    exchange = std::move(call->exchange);
     calls_.pop_back();
     throw;
   }
