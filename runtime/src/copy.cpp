@@ -11,6 +11,7 @@
 #include <string>
 
 #include <bight/deadline.hpp>
+#include <bight/detail/socket_copy.hpp>
 #include <bight/error.hpp>
 
 #include "engine/quiet_write.hpp"
@@ -48,18 +49,13 @@ class Borrowed {
   Fd fd_;
 };
 
-/// What a copy has come to.
-struct Progress {
-  std::uint64_t limit;
-  std::uint64_t copied = 0;
-  bool over = false;  // from has ended
-  [[nodiscard]] std::uint64_t left() const noexcept { return limit - copied; }
-  [[nodiscard]] bool goes_on(const std::error_code& error) const noexcept { return !error && !over && left() != 0; }
-  void add(std::size_t count) noexcept {
-    copied += count;
-    over = count == 0;
-  }
-};
+using Progress = detail::CopyProgress;
+
+/// Notes what a call has moved; nothing is the end.
+void note(Progress& progress, std::size_t count) noexcept {
+  progress.add(count);
+  progress.over = count == 0;
+}
 
 /// What the kernel answers when it can not move bytes between these two by itself.
 bool wants_buffer(std::error_code error) noexcept {
@@ -96,7 +92,7 @@ bool between_files(File& from, File& to, Progress& progress, std::error_code& er
       error.clear();  // files of the kernel's (/proc) look empty to it: read(2) knows better
       return false;
     }
-    progress.add(count);
+    note(progress, count);
   }
   return true;
 }
@@ -120,7 +116,7 @@ bool from_file(File& from, Descriptor& to, Progress& progress, std::error_code& 
       error.clear();
       return false;
     } else {
-      progress.add(count);
+      note(progress, count);
     }
   }
   return true;
@@ -148,7 +144,7 @@ bool from_pipe_to_file(Stream& from, File& to, Progress& progress, std::error_co
       error.clear();
       return false;
     } else {
-      progress.add(count);
+      note(progress, count);
     }
   }
   return true;
@@ -169,7 +165,7 @@ bool through_pipe(Descriptor& from, Descriptor& to, Progress& progress, std::err
     const std::uint64_t length = std::min(progress.left(), kPiece);
     const ::ssize_t count = detail::quiet_splice(source.get(), target.get(), length);
     if (count >= 0) {
-      progress.add(static_cast<std::size_t>(count));
+      note(progress, static_cast<std::size_t>(count));
       loop.charge();
       tried = false;
     } else if (errno == EAGAIN) {
@@ -207,6 +203,10 @@ bool by_kernel(CopyEnd from, CopyEnd to, Progress& progress, std::error_code& er
   }
   if (to.file() != nullptr) {
     return is_pipe(from.stream()) && from_pipe_to_file(*from.stream(), *to.file(), progress, error);
+  }
+  if (from.socket() != nullptr && to.socket() != nullptr) {
+    detail::copy_sockets(*from.socket(), *to.socket(), progress, error);
+    return !progress.goes_on(error);  // else a short rest is left
   }
   const bool pipes = (is_pipe(from.stream()) && (to.socket() != nullptr || is_pipe(to.stream()))) ||
                      (is_pipe(to.stream()) && from.socket() != nullptr && !taken_ahead(*from.socket()));
@@ -249,7 +249,8 @@ void through_buffer(CopyEnd from, CopyEnd to, Progress& progress, std::error_cod
 
 std::uint64_t copy_data(CopyEnd from, CopyEnd to, std::uint64_t limit, std::error_code& error) {
   error.clear();
-  Progress progress{limit};
+  Progress progress;
+  progress.limit = limit;
   if (from.file() != nullptr && from.file() == to.file()) error = std::make_error_code(std::errc::invalid_argument);
   if (!error && !by_kernel(from, to, progress, error) && !error) through_buffer(from, to, progress, error);
   return progress.copied;

@@ -255,6 +255,7 @@ void LoopsToForget::close_descriptors() noexcept {
   for (Loop* const loop : loops_) {
     if (loop->engine_is_virtual()) continue;  // its descriptors are none
     loop->engine().close_in_forked_child();
+    loop->splice_pipes().close_in_forked_child();
     loop->descriptors().for_each_owned([](int fd) {
       if (fd > STDERR_FILENO) ::close(fd);
     });

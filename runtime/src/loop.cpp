@@ -26,6 +26,7 @@ Loop::Loop(const RunOptions& options)
     : exceptions_(exception_state()),
       options_(options),
       buffers_(options.receive_buffers),
+      splice_pipes_(options.splice_pipes),
       engine_(make_engine({descriptors_, buffers_, options_})),
       virtual_time_(engine_->virtual_time()),
       timers_(engine_->now()),

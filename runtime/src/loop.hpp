@@ -25,6 +25,7 @@
 #include "fd_table.hpp"
 #include "loop_signals.hpp"
 #include "mutex_watch.hpp"
+#include "splice_pipes.hpp"
 #include "stack_pool.hpp"
 #include "sys/cycle_counter.hpp"
 #include "timers.hpp"
@@ -134,9 +135,10 @@ class Loop : public LoopFace {
   /// Goes to the end of the run queue.
   void pass() noexcept;
   /// Counts an operation that completed at once against the slice, so that a fiber whose data is always there lets
-  /// others run.
-  void charge() noexcept {
-    if (--slice_left_ <= 0) pass();
+  /// others run. `switches`: how many of them it took the time of.
+  void charge(int switches = 1) noexcept {
+    slice_left_ -= switches;
+    if (slice_left_ <= 0) pass();
   }
   /// Ends the running fiber's local variables.
   void end_locals(FiberControl& fiber) noexcept;
@@ -181,6 +183,7 @@ class Loop : public LoopFace {
   [[nodiscard]] Engine& engine() noexcept { return *engine_; }
   [[nodiscard]] FdTable& descriptors() noexcept { return descriptors_; }
   [[nodiscard]] BufferPool& buffers() noexcept { return buffers_; }
+  [[nodiscard]] SplicePipes& splice_pipes() noexcept { return splice_pipes_; }
   [[nodiscard]] StackPool& stacks() noexcept { return stacks_; }
   /// How many coroutines have one of those stacks.
   [[nodiscard]] std::size_t& coroutines() noexcept { return coroutines_; }
@@ -257,6 +260,7 @@ class Loop : public LoopFace {
   const RunOptions options_;
   FdTable descriptors_;
   BufferPool buffers_;
+  SplicePipes splice_pipes_;
   std::unique_ptr<Engine> engine_;
   bool virtual_time_;
   Timers timers_;

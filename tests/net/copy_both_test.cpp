@@ -2,6 +2,7 @@
 
 #include <bight/net/copy_both.hpp>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -128,6 +129,82 @@ TEST_F(CopyBoth, IdleConversationsEnd) {
       static_cast<void>(line.server.read());
     }
     EXPECT_EQ(line.proxy.get().error, std::errc::timed_out);
+  });
+}
+
+/// Sends this much, so that it goes by the kernel's way, and reads it at the other end.
+void pass_much(Proxied& line, std::uint64_t size = 3'000'000) {
+  auto writing = spawn([&] { test::send_pattern(line.client, size); });
+  std::vector<std::byte> data(size);
+  line.server.read_exactly(data);
+  EXPECT_TRUE(test::matches_pattern(data, 0));
+  writing.join();
+}
+
+TEST_F(CopyBoth, WaitingConversationsHoldNoPipe) {
+  on_loop([] {
+    constexpr std::size_t kMany = 20;
+    std::vector<std::unique_ptr<Proxied>> lines;
+    for (std::size_t n = 0; n < kMany; ++n) lines.push_back(std::make_unique<Proxied>());
+    const std::size_t before = test::open_descriptors();
+    for (const auto& line : lines) pass_much(*line);
+    EXPECT_LE(test::open_descriptors(), before + 2) << "one after the other they have used the same pipe";
+    for (const auto& line : lines) {
+      line->client.close();
+      line->server.close();
+      line->proxy.join();
+    }
+  });
+}
+
+// All are in the middle of something when the pipes have run out.
+TEST_F(CopyBoth, ThereIsAWayWithoutAPipe) {
+  for (const std::size_t pipes : {0U, 1U, 3U}) {
+    RunOptions options;
+    options.splice_pipes = pipes;
+    run(options, [] {
+      constexpr std::uint64_t kSize = 4'000'000;
+      std::vector<std::unique_ptr<Proxied>> lines;
+      for (std::size_t n = 0; n < 6; ++n) lines.push_back(std::make_unique<Proxied>());
+      Scope scope;
+      for (const auto& line : lines) {
+        scope
+            .spawn([&] {
+              test::send_pattern(line->client, kSize);
+              line->client.shutdown_write();
+            })
+            .detach();
+      }
+      sleep_for(20ms);  // nobody reads, so all ways are full
+      for (const auto& line : lines) EXPECT_EQ(test::receive_pattern(line->server), kSize);
+      scope.join();
+      for (const auto& line : lines) {
+        line->server.close();
+        EXPECT_EQ(line->proxy.get().a_to_b, kSize);
+      }
+    });
+  }
+}
+
+// What moves a little now and then is not idle, however long a piece takes.
+TEST_F(CopyBoth, ASlowReaderIsNotIdle) {
+  on_loop([] {
+    if (!test::on_sim()) GTEST_SKIP() << "wants exact times";
+    Proxied line({.idle = 1s});
+    auto writing = spawn([&] {
+      test::send_pattern(line.client, 2'000'000);
+      line.client.shutdown_write();
+    });
+    std::uint64_t got = 0;
+    std::vector<std::byte> some(20'000);
+    while (const std::size_t count = line.server.read(some)) {
+      got += count;
+      sleep_for(30ms);
+    }
+    EXPECT_EQ(got, 2'000'000U);
+    writing.join();
+    line.server.close();
+    EXPECT_FALSE(line.proxy.get().error);
   });
 }
 

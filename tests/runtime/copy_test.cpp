@@ -197,6 +197,37 @@ TEST(Copy, BetweenSocketsAndBetweenPipes) {
   });
 }
 
+TEST(Copy, BetweenSocketsUpToALimit) {
+  on_loop([] {
+    const std::string text = random_text(kSize);
+    SocketPair one = connect_pair();
+    SocketPair two = connect_pair();
+    Scope scope;
+    scope.spawn([&] {
+      std::error_code error;
+      one.client.write_all(bytes_of(text), error);
+    });
+    scope.spawn([&] {
+      std::error_code error;
+      std::uint64_t copied = 0;
+      for (const std::uint64_t limit : {1U, 1000U, 70'000U, 1'000'000U, 65'536U, 0U}) {
+        EXPECT_EQ(copy_data(one.server, two.client, limit, error), limit);
+        EXPECT_FALSE(error) << error.message();
+        copied += limit;
+      }
+      std::string rest(kSize - copied, '\0');
+      for (std::size_t have = 0; have < rest.size() && !error;) {
+        have += one.server.read(std::as_writable_bytes(std::span(rest)).subspan(have), error);
+      }
+      EXPECT_TRUE(rest == text.substr(copied)) << "no byte more than the limit has been taken";
+      two.client.write_all(bytes_of(rest), error);
+      two.client.close();
+    });
+    EXPECT_TRUE(read_to_end(two.server) == text);
+    scope.join();
+  });
+}
+
 TEST(Copy, WhatASocketHasTakenInBeforeComesFirst) {
   on_loop([] {
     SocketPair pair = connect_pair();

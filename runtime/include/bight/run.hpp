@@ -45,7 +45,9 @@ struct RunOptions {
   unsigned slice_switches = 256;             ///< fibers run between two looks at I/O and timers, at most
   Duration slice_time = std::chrono::microseconds(500);  ///< time spent on them, about, at most
   std::size_t receive_buffers =
-      128;  ///< 64 KiB each, lent to reads that bring no buffer; 4 KiB ones are made beyond them
+      128;                        ///< 64 KiB each, lent to reads that bring no buffer; 4 KiB ones are made beyond them
+  std::size_t splice_pipes = 64;  ///< pipes by which streams go from socket to socket without passing through memory,
+                                  ///< at most at a time; those beyond pass through it
   std::size_t posts_max = 1'000'000;  ///< callbacks from other threads that may wait; beyond, Remote::post throws
   unsigned ring_entries = 256;        ///< io_uring submission queue
   unsigned ring_workers = 16;  ///< threads that the kernel may make for io_uring operations on files, which it may have

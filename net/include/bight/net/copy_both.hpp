@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include <bight/deadline.hpp>
+#include <bight/detail/socket_copy.hpp>
 #include <bight/fiber.hpp>
 #include <bight/net/byte_stream.hpp>
 #include <bight/scope.hpp>
@@ -29,35 +30,19 @@ struct CopiedBoth {
 
 namespace detail {
 
-/// What one direction does, and how the other hears of it.
-class CopyWatch {
- public:
-  CopyWatch(Deadline* idle, Duration limit) noexcept : idle_(idle), limit_(limit) {}
-  void moved() const noexcept {
-    if (idle_ != nullptr) idle_->reset(limit_);
-  }
-
- private:
-  Deadline* idle_;
-  Duration limit_;
-};
-
-/// From one socket to the other until the end, without passing through this process where the kernel can do that and it
-/// is worth it.
-void copy_sockets(Socket& from, Socket& to, std::uint64_t& copied, const CopyWatch& watch, std::error_code& error);
+using bight::detail::copy_sockets;
+using bight::detail::CopyProgress;
 
 template <class From, class To>
-void copy_bytes(From& from, To& to, std::size_t size, std::uint64_t& copied, const CopyWatch& watch,
-                std::error_code& error) {
+void copy_bytes(From& from, To& to, std::size_t size, CopyProgress& progress, std::error_code& error) {
   const auto buffer = std::make_unique_for_overwrite<std::byte[]>(size);
   for (;;) {
     const std::size_t count = from.read(std::span(buffer.get(), size), error);
     if (error || count == 0) return;
-    watch.moved();
+    progress.moved();
     to.write_all(std::span<const std::byte>(buffer.get(), count), error);
     if (error) return;
-    copied += count;
-    watch.moved();
+    progress.add(count);
   }
 }
 
@@ -67,12 +52,11 @@ concept OwnsSocket = requires(S& stream) {
 };
 
 template <class From, class To>
-void copy_one_way(From& from, To& to, const CopyBothOptions& options, std::uint64_t& copied, const CopyWatch& watch,
-                  std::error_code& error) {
+void copy_one_way(From& from, To& to, const CopyBothOptions& options, CopyProgress& progress, std::error_code& error) {
   if constexpr (OwnsSocket<From> && OwnsSocket<To>) {
-    copy_sockets(from.socket(), to.socket(), copied, watch, error);
+    copy_sockets(from.socket(), to.socket(), progress, error);
   } else {
-    copy_bytes(from, to, options.buffer, copied, watch, error);
+    copy_bytes(from, to, options.buffer, progress, error);
   }
   if (error) return;
   std::error_code gone;  // then the other direction will find that out
@@ -87,16 +71,20 @@ void copy_one_way(From& from, To& to, const CopyBothOptions& options, std::uint6
 /// fiber; errors of the streams are in what is returned. Neither is closed.
 ///
 /// Nobody else may read from or write to them meanwhile. What was read from one and could not be written any more is
-/// lost. Between sockets, streams of large pieces go by splice(2).
+/// lost. Between sockets, streams of large pieces go by splice(2), through a pipe of the loop's
+/// (RunOptions::splice_pipes) that is held only while there are bytes in it.
 template <HalfClosable A, HalfClosable B>
 CopiedBoth copy_both(A& a, B& b, const CopyBothOptions& options = {}) {
   CopiedBoth result;
   const auto run = [&](Deadline* idle) {
-    const detail::CopyWatch watch(idle, options.idle);
     Scope scope;
     const auto one_way = [&](auto& from, auto& to, std::uint64_t& copied) {
+      bight::detail::CopyProgress progress;
+      progress.idle = idle;
+      progress.idle_limit = options.idle;
       std::error_code error;
-      detail::copy_one_way(from, to, options, copied, watch, error);
+      detail::copy_one_way(from, to, options, progress, error);
+      copied = progress.copied;
       if (!error || error == std::errc::operation_canceled) return;
       if (!result.error) result.error = error;
       scope.cancel();
