@@ -85,11 +85,11 @@ def check_documents(prefix, flags, compiler):
 
 
 def check_nothing_foreign(prefix):
-    """Installed is what is ours: headers under include/bight, and libraries called libbight*."""
+    """Installed is what is ours: headers under include/bight, libraries and programs that are called so."""
     for path in prefix.rglob("*"):
         name = path.relative_to(prefix).as_posix()
         if path.is_file() and not (name.startswith("include/bight/") or path.name.startswith("libbight") or
-                                   path.name in ("bight.pc",) or name.startswith(("bin/", "share/"))):
+                                   path.name == "bight.pc" or name == "bin/bight-shards"):
             sys.exit(f"{name} was installed, and should not have been")
 
 
@@ -133,6 +133,7 @@ def main():
             said = run(program, env=dict(os.environ, BIGHT_ENGINE=engine, BIGHT_LOG="warning"), timeout=60)
             assert said == "hello from a fiber\n", f"{engine}: the consumer said {said!r}"
         print("a program built with pkg-config runs on every engine")
+        assert "STATUS_SOCKET" in run(prefix / "bin/bight-shards", "--help")
 
 
 if __name__ == "__main__":

@@ -122,7 +122,8 @@ struct ShardOptions {
   /// start, while one that a crash left behind does no harm. Removed at the end; at an upgrade the old program's is
   /// renamed to "….oldpid". Empty: none.
   std::string pid_file{};
-  /// Unix socket (mode 0600) that tells the state of all workers: shard_status(), or curl --unix-socket. Empty: none.
+  /// Unix socket (mode 0600) that tells the state of all workers: to the program bight-shards, to shard_status(), to
+  /// curl --unix-socket. Empty: none.
   std::string status_socket{};
   std::vector<std::string> counters{};  ///< names of the program's own counters, at most 16: this_shard::counter
 
