@@ -107,23 +107,43 @@ std::size_t MemoryStream::read(std::span<std::byte> buffer) {
   return count;
 }
 
-void MemoryStream::write_all(std::span<const std::byte> data, std::error_code& error) {
-  error.clear();
-  if (is_cancelled(error)) return;
-  const std::shared_ptr<Way> way = out_;
-  while (!error) {
-    if (way == nullptr || way->writer_closed) {
-      error = as_error(std::errc::bad_file_descriptor);
-    } else if (way->write_ended || way->reader_gone) {
-      error = as_error(std::errc::broken_pipe);
-    } else if (data.empty()) {
-      return;
-    } else if (way->size < way->ring.size()) {
-      data = data.subspan(way->put(data));
-    } else {
-      wait(way->changed_for_writer, error);
-    }
+bool MemoryStream::may_write(const Way* way, std::error_code& error) noexcept {
+  if (way == nullptr || way->writer_closed) {
+    error = as_error(std::errc::bad_file_descriptor);
+  } else if (way->write_ended || way->reader_gone) {
+    error = as_error(std::errc::broken_pipe);
   }
+  return !error;
+}
+
+std::size_t MemoryStream::write(std::span<const std::byte> data, std::error_code& error) {
+  error.clear();
+  if (is_cancelled(error)) return 0;
+  const std::shared_ptr<Way> way = out_;
+  while (may_write(way.get(), error)) {
+    if (data.empty()) return 0;
+    if (way->size < way->ring.size()) return way->put(data);
+    wait(way->changed_for_writer, error);
+    if (error) return 0;
+  }
+  return 0;
+}
+
+std::size_t MemoryStream::write(std::span<const std::byte> data) {
+  std::error_code error;
+  const std::size_t count = write(data, error);
+  if (error) bight::detail::throw_error(error, "write to a stream in memory");
+  return count;
+}
+
+std::size_t MemoryStream::try_write(std::span<const std::byte> data, std::error_code& error) noexcept {
+  error.clear();
+  return may_write(out_.get(), error) && out_->size < out_->ring.size() ? out_->put(data) : 0;
+}
+
+void MemoryStream::write_all(std::span<const std::byte> data, std::error_code& error) {
+  do data = data.subspan(write(data, error));
+  while (!data.empty() && !error);
 }
 
 void MemoryStream::write_all(std::span<const std::byte> data) {

@@ -5,9 +5,13 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <new>
 #include <system_error>
 
+#include <bight/check.hpp>
 #include <bight/chunk.hpp>
+
+#include "loop.hpp"
 
 namespace bight::detail {
 namespace {
@@ -41,11 +45,11 @@ BufferPool::Buffer BufferPool::take() noexcept {
   return {address(id), kSize, id};
 }
 
-BufferPool::Buffer BufferPool::take_small() noexcept {
-  auto* data = static_cast<std::byte*>(
-      std::malloc(kSmallSize));  // NOLINT(cppcoreguidelines-no-malloc): may fail without throwing
+BufferPool::Buffer BufferPool::take_heap(std::uint32_t size) noexcept {
+  auto* data =
+      static_cast<std::byte*>(std::malloc(size));  // NOLINT(cppcoreguidelines-no-malloc): may fail without throwing
   if (data != nullptr) ++lent_;
-  return {data, kSmallSize, kOnHeap};
+  return {data, size, kOnHeap};
 }
 
 void BufferPool::give_back(std::byte* data, std::uint32_t id) noexcept {
@@ -69,5 +73,13 @@ void BufferPool::hand_over(void* owner, OnReturn on_return) noexcept {
 namespace bight {
 
 void Chunk::give_back() noexcept { pool_->give_back(data_, id_); }
+
+Chunk detail::make_chunk(std::size_t size) {
+  BIGHT_CHECK(size > 0 && size <= std::size_t{1} << 30U, "a chunk has a byte at least, and 1 GiB at most");
+  BufferPool& pool = Loop::require().buffers();
+  const BufferPool::Buffer buffer = pool.take_heap(static_cast<std::uint32_t>(size));
+  if (buffer.data == nullptr) throw std::bad_alloc();
+  return {buffer.data, buffer.size, buffer.id, pool};
+}
 
 }  // namespace bight

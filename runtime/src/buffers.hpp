@@ -20,7 +20,7 @@ class BufferPool {
 
   static constexpr std::uint32_t kSize = 64 * 1024;
   static constexpr std::uint32_t kSmallSize = 4 * 1024;
-  static constexpr std::uint32_t kOnHeap = 0xffffffff;  // the id of a small one
+  static constexpr std::uint32_t kOnHeap = 0xffffffff;  // the id of one that is none of the fixed set
 
   explicit BufferPool(std::size_t count);
   ~BufferPool();
@@ -29,7 +29,9 @@ class BufferPool {
 
   /// A 64 KiB buffer if one is free, else a small one. Data null: out of memory.
   [[nodiscard]] Buffer take() noexcept;
-  [[nodiscard]] Buffer take_small() noexcept;
+  [[nodiscard]] Buffer take_small() noexcept { return take_heap(kSmallSize); }
+  /// One of any size from the heap. Data null: out of memory.
+  [[nodiscard]] Buffer take_heap(std::uint32_t size) noexcept;
   void give_back(std::byte* data, std::uint32_t id) noexcept;
 
   /// From now on fixed buffers go to and come from the kernel: `on_return(owner, id)` is called for each that comes

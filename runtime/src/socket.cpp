@@ -151,6 +151,17 @@ void Socket::write_all(std::span<::iovec> pieces, std::error_code& error) {
   }
 }
 
+std::size_t Socket::try_write(std::span<const std::byte> data, std::error_code& error) noexcept {
+  error.clear();
+  if (state_ == nullptr) error = std::make_error_code(std::errc::bad_file_descriptor);
+  if (error || data.empty() || state_->writer != nullptr) return 0;
+  Op op(OpKind::send, fd_);
+  op.data = const_cast<std::byte*>(data.data());  // NOLINT(cppcoreguidelines-pro-type-const-cast): a send only reads
+  op.size = std::min(data.size(), kLargestTransfer);
+  const int result = Loop::require().engine().send_now(op);
+  return result == -EAGAIN ? 0 : static_cast<std::size_t>(settle(result, error));
+}
+
 bool Socket::set_direct(bool on) noexcept {
   if (state_ == nullptr || (on && Loop::require().engine().takes_ahead(fd_))) return false;
   state_->direct = on;

@@ -9,9 +9,12 @@
 
 namespace bight {
 
+class Chunk;
+
 namespace detail {
 class BufferPool;
-}
+[[nodiscard]] Chunk make_chunk(std::size_t size);
+}  // namespace detail
 
 /// What one read delivered, in a buffer lent by the loop and given back when the Chunk goes. A connection that waits
 /// for data in this way holds no buffer meanwhile. Empty: the peer has ended its side. Move-only; ends on the loop's
@@ -40,6 +43,16 @@ class [[nodiscard]] Chunk {
     std::swap(pool_, other.pool_);
   }
 
+  /// Keeps the first `size` bytes, for who has put something else into it; no more than there are. Of none it is empty,
+  /// and gives its buffer back.
+  void shrink(std::size_t size) noexcept {
+    if (size == 0) {
+      *this = Chunk();
+    } else if (size < size_) {
+      size_ = static_cast<std::uint32_t>(size);
+    }
+  }
+
   [[nodiscard]] const std::byte* data() const noexcept { return data_; }
   [[nodiscard]] std::byte* data() noexcept { return data_; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
@@ -51,6 +64,7 @@ class [[nodiscard]] Chunk {
 
  private:
   friend class Socket;
+  friend Chunk detail::make_chunk(std::size_t size);
   Chunk(std::byte* data, std::uint32_t size, std::uint32_t id, detail::BufferPool& pool) noexcept
       : data_(data), size_(size), id_(id), pool_(&pool) {}
   void give_back() noexcept;
@@ -60,5 +74,13 @@ class [[nodiscard]] Chunk {
   std::uint32_t id_ = 0;
   detail::BufferPool* pool_ = nullptr;
 };
+
+namespace detail {
+
+/// One of the running loop's with room for `size` bytes, from 1 to 1 GiB, that are yet to be written: for streams that
+/// make their data rather than receive it. Throws std::bad_alloc.
+[[nodiscard]] Chunk make_chunk(std::size_t size);
+
+}  // namespace detail
 
 }  // namespace bight

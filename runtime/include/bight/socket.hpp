@@ -44,6 +44,10 @@ class Socket : public Descriptor {
   /// All pieces in order, gathered into as few packets as may be. The array is used as scratch space.
   void write_all(std::span<::iovec> pieces, std::error_code& error);
 
+  /// What the system takes of `data` at once; 0: nothing now, or a fiber is writing. Does not wait, nor mind
+  /// cancellations: for last words, in destructors.
+  std::size_t try_write(std::span<const std::byte> data, std::error_code& error) noexcept;
+
   /// For who reads by other means, as splice(2): on, and it returns true: what comes stays in the system until it is
   /// read, by whatever means. It returns false when something has been taken in already, or is just being: then read()
   /// first, and ask again. Off: as before.

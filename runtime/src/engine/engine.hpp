@@ -101,6 +101,10 @@ class Engine {
   /// Whether data of the descriptor's that nobody has asked for yet is here already, or may be any moment.
   [[nodiscard]] virtual bool takes_ahead(int /*fd*/) noexcept { return false; }
 
+  /// Tries a send, of which nothing may be under way on the descriptor, and has nothing to do with it afterwards.
+  /// Returns as the system call, or -errno; -EAGAIN: it would have to wait.
+  [[nodiscard]] virtual int send_now(const Op& op) noexcept;
+
   [[nodiscard]] virtual TimePoint now() const noexcept = 0;
   /// Whether now() is virtual: then slices are bounded by count alone, so that runs repeat exactly.
   [[nodiscard]] virtual bool virtual_time() const noexcept { return false; }

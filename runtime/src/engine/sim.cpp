@@ -76,6 +76,7 @@ class SimEngine final : public Engine, private SimOperations {
   }
   void wake() noexcept override { bell_.ring(); }
   void forget(int fd) noexcept override;
+  [[nodiscard]] int send_now(const Op& op) noexcept override;
   [[nodiscard]] TimePoint now() const noexcept override { return core_.now(); }
   [[nodiscard]] bool virtual_time() const noexcept override { return true; }
   [[nodiscard]] SocketCalls& sockets() noexcept override { return world_.calls; }
@@ -148,6 +149,16 @@ bool SimEngine::start(Op& op) noexcept {
   ++waiting_;
   if (held) hold(*socket, direction, SimEvent::Kind::retry);
   return false;
+}
+
+int SimEngine::send_now(const Op& op) noexcept {
+  SimSocket* socket = world_.descriptors.find(op.fd);
+  if (socket == nullptr || !core_.powered()) return -EBADF;
+  Op attempt(op.kind, op.fd);
+  attempt.data = op.data;
+  attempt.size = op.size;
+  const int result = attempts_.attempt(*socket, attempt);
+  return result == SimAttempts::kWait ? -EAGAIN : result;
 }
 
 void SimEngine::cancel(Op& op) noexcept {

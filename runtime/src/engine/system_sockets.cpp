@@ -95,4 +95,11 @@ int SystemSockets::peer_name(int fd, ::sockaddr* address, ::socklen_t* length) n
   return outcome(::getpeername(fd, address, length));
 }
 
+int Engine::send_now(const Op& op) noexcept {
+  ::ssize_t count = -1;
+  do count = ::send(op.fd, op.data, op.size, MSG_DONTWAIT | MSG_NOSIGNAL);
+  while (count < 0 && errno == EINTR);
+  return count < 0 ? -errno : static_cast<int>(count);
+}
+
 }  // namespace bight::detail

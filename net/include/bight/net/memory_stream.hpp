@@ -25,6 +25,10 @@ class MemoryStream {
   /// As TcpStream's. To a peer that is closed: broken_pipe.
   std::size_t read(std::span<std::byte> buffer);
   std::size_t read(std::span<std::byte> buffer, std::error_code& error);
+  std::size_t write(std::span<const std::byte> data);
+  std::size_t write(std::span<const std::byte> data, std::error_code& error);
+  /// What there is room for, without waiting; 0: none.
+  std::size_t try_write(std::span<const std::byte> data, std::error_code& error) noexcept;
   void write_all(std::span<const std::byte> data);
   void write_all(std::span<const std::byte> data, std::error_code& error);
   void write_all(std::string_view text) { write_all(std::as_bytes(std::span(text))); }
@@ -36,6 +40,8 @@ class MemoryStream {
 
  private:
   struct Way;  // one direction
+
+  static bool may_write(const Way* way, std::error_code& error) noexcept;
 
   std::shared_ptr<Way> in_;
   std::shared_ptr<Way> out_;
