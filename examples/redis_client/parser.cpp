@@ -149,7 +149,12 @@ void Parser::finish_body() {
   if (kind == '$') return finish(Value(Type::text, std::move(text)));
   if (kind == '!') return finish(Value(Type::error, std::move(text)));
   constexpr std::size_t kFormat = 3;
-  if (text.size() <= kFormat || text[kFormat] != ':') return complain("a verbatim text without a format");
+  const bool printable =
+      std::all_of(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(std::min(kFormat, text.size())),
+                  [](char c) { return c > ' ' && c <= '~'; });
+  if (text.size() <= kFormat || text[kFormat] != ':' || !printable) {
+    return complain("a verbatim text without a format");
+  }
   Value value(Type::verbatim, text.substr(kFormat + 1));
   value.set_format({text[0], text[1], text[2]});
   finish(std::move(value));

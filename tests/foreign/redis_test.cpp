@@ -1,15 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A client library that does its own non-blocking I/O, hiredis, in fibers, against a real Redis.
 #include <hiredis/hiredis.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <array>
 #include <chrono>
-#include <cstdlib>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -24,6 +17,7 @@
 #include <bight/time.hpp>
 
 #include "on_loop.hpp"
+#include "redis_server.hpp"
 
 namespace bight {
 namespace {
@@ -31,43 +25,6 @@ namespace {
 using namespace std::chrono_literals;
 using test::on_loop;
 using test::on_sim;
-
-/// A server of our own on a Unix socket in a folder of our own.
-class RedisServer {
- public:
-  RedisServer() {
-    if (::mkdtemp(folder_.data()) == nullptr) return;
-    // Debian's redis-tools has the server's program, under another name; it goes by the one it is called by.
-    const std::string socket = path();
-    const std::array<const char*, 12> arguments{"redis-server", "--port",    "0",         "--unixsocket",
-                                                socket.c_str(), "--save",    "",          "--appendonly",
-                                                "no",           "--logfile", "/dev/null", nullptr};
-    for (const char* program : {"/usr/bin/redis-server", "/usr/bin/redis-check-rdb"}) {
-      if (::access(program, X_OK) != 0) continue;
-      auto* const* argv = const_cast<char* const*>(arguments.data());  // NOLINT: posix_spawn(3) does not write to them
-      if (::posix_spawn(&pid_, program, nullptr, nullptr, argv, environ) == 0) break;
-      pid_ = 0;
-    }
-    for (int i = 0; pid_ != 0 && ::access(socket.c_str(), F_OK) != 0 && i < 2000; ++i) ::poll(nullptr, 0, 5);
-  }
-  RedisServer(const RedisServer&) = delete;
-  RedisServer& operator=(const RedisServer&) = delete;
-  ~RedisServer() {
-    if (pid_ != 0) {
-      ::kill(pid_, SIGKILL);
-      ::waitpid(pid_, nullptr, 0);
-    }
-    ::unlink(path().c_str());
-    ::rmdir(folder_.data());
-  }
-
-  [[nodiscard]] bool runs() const noexcept { return pid_ != 0; }
-  [[nodiscard]] std::string path() const { return folder_.data() + std::string("/socket"); }
-
- private:
-  std::array<char, 32> folder_{"/tmp/bight-redis-XXXXXX"};
-  pid_t pid_ = 0;
-};
 
 /// What a program would write around hiredis: its calls as they are, and a wait wherever it would block.
 class Redis {
@@ -129,7 +86,7 @@ class Redis {
 
 template <class Body>
 void with_redis(Body&& body) {
-  const RedisServer server;
+  const test::RedisServer server;
   on_loop([&] {
     if (on_sim()) GTEST_SKIP() << "real descriptors can not be waited on in a simulated world";
     if (!server.runs()) GTEST_SKIP() << "no Redis here";
