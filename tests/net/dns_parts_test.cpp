@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The resolver's parts that need no loop.
 #include <algorithm>
+#include <deque>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -145,6 +147,31 @@ TEST(DnsCacheTest, DropsWhatWasNotUsedForLongest) {
   cache.put(cache.key_of("a", 1), some_answer(), start + 20s);
   EXPECT_EQ(cache.size(), 3U);
   EXPECT_NE(cache.find(cache.key_of("a", 1), start + 15s), nullptr);
+}
+
+TEST(DnsCacheTest, FindsWhatIsThereWhateverComesAndGoes) {
+  constexpr std::size_t kMost = 100;
+  DnsCache cache(kMost, {1, 2});
+  const TimePoint start{1s};
+  std::deque<std::pair<std::string, std::shared_ptr<const DnsAnswer>>> model;  // the last one used last
+  std::mt19937 random(4711);
+  for (int i = 0; i < 20'000; ++i) {
+    const std::string name = std::to_string(random() % 300);
+    const auto known = std::find_if(model.begin(), model.end(), [&](const auto& each) { return each.first == name; });
+    const std::shared_ptr<const DnsAnswer> found = cache.find(cache.key_of(name, 1), start);
+    ASSERT_EQ(found, known != model.end() ? known->second : nullptr) << name << " in step " << i;
+    if (known != model.end()) model.erase(known);
+    auto answer = std::make_shared<DnsAnswer>();
+    answer->name = i % 2 == 0 ? name : "an alias";
+    if (i % 3 != 0 && found != nullptr) {
+      model.emplace_back(name, found);
+      continue;
+    }
+    cache.put(cache.key_of(name, 1), answer, start + 10s);
+    model.emplace_back(name, answer);
+    if (model.size() > kMost) model.pop_front();
+    ASSERT_EQ(cache.size(), model.size());
+  }
 }
 
 TEST(DnsCacheTest, HashesAsSipHashDoes) {

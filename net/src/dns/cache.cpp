@@ -61,12 +61,11 @@ DnsKey DnsCache::key_of(std::string_view name, std::uint16_t kind) noexcept {
 }
 
 DnsCache::Entries::iterator DnsCache::locate(const DnsKey& key) noexcept {
-  if (buckets_.empty()) return entries_.end();
-  Entries::iterator entry = bucket_of(key.hash);
-  while (entry != entries_.end() && (entry->hash != key.hash || entry->kind != key.kind || entry->name() != key.name)) {
-    entry = entry->next;
+  if (slots_.empty()) return entries_.end();
+  for (std::size_t slot = home_of(key.hash); !is_free(slot); slot = next(slot)) {
+    if (slots_[slot].hash == key.hash && slots_[slot].entry->is(key)) return slots_[slot].entry;
   }
-  return entry;
+  return entries_.end();
 }
 
 std::shared_ptr<const DnsAnswer> DnsCache::find(const DnsKey& key, TimePoint now) {
@@ -86,30 +85,44 @@ void DnsCache::put(const DnsKey& key, std::shared_ptr<const DnsAnswer> answer, T
     erase(entry);
   }
   if (entries_.size() >= max_) erase(std::prev(entries_.end()));
-  if (entries_.size() * 2 >= buckets_.size()) widen();
+  if (entries_.size() * 4 >= slots_.size() * 3) widen();
   entries_.emplace_front(key, std::move(answer), expires);
-  entries_.front().next = std::exchange(bucket_of(key.hash), entries_.begin());
+  place({key.hash, entries_.begin()});
+}
+
+void DnsCache::place(const Slot& slot) noexcept {
+  std::size_t at = home_of(slot.hash);
+  while (!is_free(at)) at = next(at);
+  slots_[at] = slot;
 }
 
 void DnsCache::widen() {
   constexpr std::size_t kLeast = 16;
-  std::vector<Entries::iterator> wider(std::max(kLeast, buckets_.size() * 2), entries_.end());
-  buckets_.swap(wider);
-  for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
-    entry->next = std::exchange(bucket_of(entry->hash), entry);
+  std::vector<Slot> narrow(std::max(kLeast, slots_.size() * 2), Slot{0, entries_.end()});
+  slots_.swap(narrow);
+  for (const Slot& each : narrow) {
+    if (each.entry != entries_.end()) place(each);
   }
 }
 
 void DnsCache::erase(Entries::iterator entry) noexcept {
-  Entries::iterator* link = &bucket_of(entry->hash);
-  while (*link != entry) link = &(*link)->next;
-  *link = entry->next;
+  std::size_t hole = home_of(entry->hash);
+  while (slots_[hole].entry != entry) hole = next(hole);
+  // Those behind it move up, but none before its own place.
+  for (std::size_t slot = next(hole); !is_free(slot); slot = next(slot)) {
+    const std::size_t home = home_of(slots_[slot].hash);
+    const bool stays = hole <= slot ? hole < home && home <= slot : hole < home || home <= slot;
+    if (stays) continue;
+    slots_[hole] = slots_[slot];
+    hole = slot;
+  }
+  slots_[hole].entry = entries_.end();
   entries_.erase(entry);
 }
 
 void DnsCache::clear() noexcept {
   entries_.clear();
-  std::fill(buckets_.begin(), buckets_.end(), entries_.end());
+  std::fill(slots_.begin(), slots_.end(), Slot{0, entries_.end()});
 }
 
 }  // namespace bight::net::detail

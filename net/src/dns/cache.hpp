@@ -54,21 +54,29 @@ class DnsCache {
         : hash(key.hash), kind(key.kind), answer(std::move(what)), expires(until) {
       if (answer->name != key.name) alias = key.name;
     }
-    [[nodiscard]] std::string_view name() const noexcept { return alias.empty() ? answer->name : alias; }
+    [[nodiscard]] bool is(const DnsKey& key) const noexcept {
+      return kind == key.kind && (alias.empty() ? answer->name : alias) == key.name;
+    }
 
     std::uint64_t hash;
     std::uint16_t kind;
     std::string alias;  // what was asked for, if that is not the answer's name
     std::shared_ptr<const DnsAnswer> answer;
     TimePoint expires;
-    std::list<Entry>::iterator next;  // in its bucket
   };
   using Entries = std::list<Entry>;  // the last one used first
 
-  [[nodiscard]] Entries::iterator& bucket_of(std::uint64_t hash) noexcept {
-    return buckets_[hash & (buckets_.size() - 1)];
-  }
+  /// With the hash, so that entries are not looked at but to be found: they are all over the memory.
+  struct Slot {
+    std::uint64_t hash = 0;
+    Entries::iterator entry;  // end(): free
+  };
+
+  [[nodiscard]] std::size_t next(std::size_t slot) const noexcept { return (slot + 1) & (slots_.size() - 1); }
+  [[nodiscard]] std::size_t home_of(std::uint64_t hash) const noexcept { return hash & (slots_.size() - 1); }
+  [[nodiscard]] bool is_free(std::size_t slot) noexcept { return slots_[slot].entry == entries_.end(); }
   [[nodiscard]] Entries::iterator locate(const DnsKey& key) noexcept;
+  void place(const Slot& slot) noexcept;
   void erase(Entries::iterator entry) noexcept;
   void widen();
 
@@ -78,7 +86,7 @@ class DnsCache {
   std::size_t hashed_size_ = 0;
   std::uint64_t hash_ = 0;
   Entries entries_;
-  std::vector<Entries::iterator> buckets_;  // a power of two, twice as many as entries; end() ends a bucket
+  std::vector<Slot> slots_;  // a power of two, a quarter of them free; where one is taken, the next is tried
 };
 
 }  // namespace bight::net::detail

@@ -322,18 +322,20 @@ bool ResolverCore::next_candidate(const DnsName& name, std::size_t& number, std:
 }
 
 AnswerPointer ResolverCore::find_name(const std::string& name, int family, ResolveFailure& failure) {
+  if (family == AF_UNSPEC) return find_both(name, failure);
+  AnswerPointer answer = join(name, type_of(family)).get(failure);
+  if (answer != nullptr && !is_ordered(*answer)) return merge(name, {std::move(answer), nullptr}, true);
+  return answer;
+}
+
+AnswerPointer ResolverCore::find_both(const std::string& name, ResolveFailure& failure) {
   std::array<AnswerPointer, 2> answers;
   std::array<ResolveFailure, 2> failures;
-  if (family == AF_UNSPEC) {
+  {
     Share v6 = join(name, RecordType::aaaa);  // under way while the other one is waited for
     Share v4 = join(name, RecordType::a);
     answers[0] = v6.get(failures[0]);
     answers[1] = v4.get(failures[1]);
-  } else {
-    Share one = join(name, type_of(family));
-    answers[0] = one.get(failures[0]);
-    if (answers[0] != nullptr && is_ordered(*answers[0])) return answers[0];
-    failures[1] = failures[0];
   }
   const auto is_certain = [](const ResolveFailure& each) {
     return !each.error || each.error == DnsError::no_data || each.error == DnsError::no_such_name;

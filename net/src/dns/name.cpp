@@ -31,19 +31,27 @@ constexpr auto kHostBytes = [] {
 /// recognised by their last label.
 bool ends_in_number(std::string_view name) noexcept {
   const std::string_view last = name.substr(name.rfind('.') + 1);
+  if (!is_digit(last.front())) return false;
   if (std::all_of(last.begin(), last.end(), is_digit)) return true;
   return last.starts_with("0x") &&
          std::all_of(last.begin() + 2, last.end(), [](char c) { return is_digit(c) || (c >= 'a' && c <= 'f'); });
 }
 
-bool labels_fit(std::string_view name) noexcept {
-  while (true) {
-    const std::size_t dot = name.find('.');
-    const std::string_view label = name.substr(0, dot);
-    if (label.empty() || label.size() > kLabelMax) return false;
-    if (dot == std::string_view::npos) return true;
-    name.remove_prefix(dot + 1);
+/// Makes it lower case. Whether each of its bytes may be there, and each label has a length that labels may have.
+bool normalize(std::string& name, NameKind kind) noexcept {
+  bool clean = true;
+  std::size_t label = 0;
+  for (char& c : name) {
+    c = lower(c);
+    if (c == '.') {
+      clean &= label != 0 && label <= kLabelMax;
+      label = 0;
+    } else {
+      clean &= kind == NameKind::host ? kHostBytes[static_cast<unsigned char>(c)] : may_be_in(c, kind);
+      ++label;
+    }
   }
+  return clean && label != 0 && label <= kLabelMax && name.size() <= kNameMax;
 }
 
 }  // namespace
@@ -74,17 +82,13 @@ DnsName parse_name(std::string_view text, NameKind kind, std::error_code& error)
   unsigned char bits = 0;
   for (const char c : text) bits |= static_cast<unsigned char>(c);
   std::error_code idna;
-  name.text = lower((bits & 0x80U) == 0 ? text : to_ascii(text, idna));
+  name.text = (bits & 0x80U) == 0 ? std::string(text) : to_ascii(text, idna);
+  const bool clean = normalize(name.text, kind);
   if (idna) {
     error = idna;
-    return name;
+  } else if (clean && !(kind == NameKind::host && ends_in_number(name.text))) {
+    error.clear();
   }
-  if (name.text.empty() || name.text.size() > kNameMax || !labels_fit(name.text)) return name;
-  if (kind == NameKind::host && ends_in_number(name.text)) return name;
-  const bool clean = std::all_of(name.text.begin(), name.text.end(), [kind](char c) {
-    return kind == NameKind::host ? kHostBytes[static_cast<unsigned char>(c)] : may_be_in(c, kind);
-  });
-  if (clean) error.clear();
   return name;
 }
 
