@@ -39,11 +39,12 @@ struct Options {
   unsigned rounds = 5;
   unsigned clients = 8;
   std::size_t size = 64;
+  std::size_t window = 32;  // messages that a client has on their way
   bool json = false;
   bool segments = false;  // the load sends its windows glued together
 };
 
-constexpr std::size_t kWindow = 32;  // messages that a client has on their way
+constexpr std::size_t kWindowMax = 32;
 
 // --- Servers. Each tells its port through `tell`, and runs until it is killed.
 // -----------------------------------------
@@ -125,11 +126,11 @@ const std::vector<Kind>& kinds() {
 // One socket with a window of messages on their way.
 class Client {
  public:
-  Client(std::uint16_t port, std::size_t size, bool segments)
-      : fd_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)), bytes_(size * kWindow) {
+  Client(std::uint16_t port, std::size_t size, std::size_t window, bool segments)
+      : fd_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)), bytes_(size * window), window_(window) {
     const Endpoint server = Endpoint::of("127.0.0.1", port);
     if (::connect(fd_.get(), server.raw(), sizeof server.address) != 0) fail("connect");
-    for (std::size_t n = 0; n < kWindow; ++n) {
+    for (std::size_t n = 0; n < window; ++n) {
       pieces_[n] = {bytes_.data() + n * size, size};
       messages_[n].msg_hdr = {};
       messages_[n].msg_hdr.msg_iov = &pieces_[n];
@@ -144,10 +145,10 @@ class Client {
   void send() {
     if (glued_) {
       if (::send(fd_.get(), bytes_.data(), bytes_.size(), 0) < 0) fail("send");
-      awaited_ = kWindow;
+      awaited_ = window_;
       return;
     }
-    const int sent = ::sendmmsg(fd_.get(), messages_.data(), kWindow, 0);
+    const int sent = ::sendmmsg(fd_.get(), messages_.data(), static_cast<unsigned>(window_), 0);
     if (sent < 0) fail("sendmmsg");
     awaited_ = static_cast<std::size_t>(sent);
   }
@@ -157,7 +158,7 @@ class Client {
     while (received < awaited_) {
       pollfd poll{fd_.get(), POLLIN, 0};
       if (::poll(&poll, 1, 200) <= 0) break;
-      const int count = ::recvmmsg(fd_.get(), messages_.data(), kWindow, MSG_DONTWAIT, nullptr);
+      const int count = ::recvmmsg(fd_.get(), messages_.data(), static_cast<unsigned>(window_), MSG_DONTWAIT, nullptr);
       if (count > 0) received += static_cast<std::size_t>(count);
     }
     return received;
@@ -166,8 +167,9 @@ class Client {
  private:
   Descriptor fd_;
   std::vector<char> bytes_;
-  std::array<iovec, kWindow> pieces_{};
-  std::array<mmsghdr, kWindow> messages_{};
+  std::array<iovec, kWindowMax> pieces_{};
+  std::array<mmsghdr, kWindowMax> messages_{};
+  std::size_t window_;
   std::size_t awaited_ = 0;
   bool glued_ = false;
 };
@@ -203,7 +205,8 @@ double measure(const Kind& kind, const Options& options) {
   if (runs) {
     std::vector<Client> clients;
     clients.reserve(options.clients);  // what a client hands to the kernel points into it, so it must not move
-    for (unsigned n = 0; n < options.clients; ++n) clients.emplace_back(port, options.size, options.segments);
+    for (unsigned n = 0; n < options.clients; ++n)
+      clients.emplace_back(port, options.size, options.window, options.segments);
     std::uint64_t done = 0;
     double before = 0;
     for (std::uint64_t turn = 0; done < options.messages; ++turn) {
@@ -242,6 +245,8 @@ int run(int argc, char** argv) {
       options.clients = arguments.number<unsigned>(1, 1000);
     } else if (arguments.is("--size")) {
       options.size = arguments.number<std::size_t>(1, 1400);
+    } else if (arguments.is("--window")) {
+      options.window = arguments.number<std::size_t>(1, kWindowMax);
     } else if (arguments.is("--json")) {
       options.json = true;
     } else if (arguments.is("--segments")) {
@@ -251,7 +256,8 @@ int run(int argc, char** argv) {
       options.rounds = 1;
     } else if (arguments.is("--help")) {
       std::puts(
-          "usage: udp_echo [--messages N] [--rounds N] [--clients N] [--size BYTES] [--segments] [--json] [--smoke]\n\n"
+          "usage: udp_echo [--messages N] [--rounds N] [--clients N] [--window N] [--size BYTES] [--segments] [--json] "
+          "[--smoke]\n\n"
           "CPU nanoseconds of a server for each datagram that it sends back: medians, and the floor's over them.");
       return 0;
     } else {

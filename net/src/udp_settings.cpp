@@ -109,6 +109,31 @@ void UdpSocket::set_ttl(int hops) {
   if (error) detail::throw_with_local(error, "set the TTL of the socket at", socket_);
 }
 
+void UdpSocket::set_dont_fragment(bool on, std::error_code& error) noexcept {
+  set(IPPROTO_IP, IP_MTU_DISCOVER, IPPROTO_IPV6, IPV6_MTU_DISCOVER, on ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT, error);
+  // A socket of both families sends IPv4, too, by its own setting; under v6only there is none.
+  std::error_code none;
+  if (v6_ && !error) socket_.set_option(IPPROTO_IP, IP_MTU_DISCOVER, on ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT, none);
+}
+
+void UdpSocket::set_dont_fragment(bool on) {
+  std::error_code error;
+  set_dont_fragment(on, error);
+  if (error) detail::throw_with_local(error, "set the path MTU discovery of the socket at", socket_);
+}
+
+std::size_t UdpSocket::path_mtu(std::error_code& error) const noexcept {
+  const int mtu = socket_.option(v6_ ? IPPROTO_IPV6 : IPPROTO_IP, v6_ ? IPV6_MTU : IP_MTU, error);
+  return error ? 0 : static_cast<std::size_t>(mtu);
+}
+
+std::size_t UdpSocket::path_mtu() const {
+  std::error_code error;
+  const std::size_t mtu = path_mtu(error);
+  if (error) detail::throw_with_local(error, "find the path MTU of the socket at", socket_);
+  return mtu;
+}
+
 void UdpSocket::set_tos(int tos, std::error_code& error) noexcept {
   set(IPPROTO_IP, IP_TOS, IPPROTO_IPV6, IPV6_TCLASS, tos, error);
 }

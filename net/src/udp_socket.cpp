@@ -69,6 +69,9 @@ UdpSocket UdpSocket::open(int family, const UdpOptions& options, std::error_code
   set(options.send_buffer != 0, SOL_SOCKET, SO_SNDBUF, options.send_buffer);
   set(options.packet_info && made.v6_, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
   set(options.packet_info && !made.v6_, IPPROTO_IP, IP_PKTINFO, 1);
+  made.report_errors_ = options.report_errors;
+  set(options.report_errors && made.v6_, IPPROTO_IPV6, IPV6_RECVERR, 1);
+  set(options.report_errors && (!made.v6_ || !options.v6only), IPPROTO_IP, IP_RECVERR, 1);
   if (options.receive_segments && !error) {
     std::error_code unknown;
     made.socket_.set_option(IPPROTO_UDP, UDP_GRO, 1, unknown);
@@ -137,7 +140,9 @@ void UdpSocket::send_message(std::span<const std::byte> data, const Address* pee
     message.msg_control = control;
     message.msg_controllen = detail::write_source(control, *answered->local);
   }
-  socket_.send_message(message, error);
+  unsigned attempt = 0;
+  do socket_.send_message(message, error);
+  while (error && try_again(error, ++attempt));
 }
 
 void UdpSocket::send(std::span<const std::byte> data, std::error_code& error) {
@@ -191,7 +196,10 @@ UdpDatagram UdpSocket::receive(std::span<std::byte> buffer, std::error_code& err
   }
   UdpDatagram got;
   got.full_size = socket_.receive_message(message, MSG_TRUNC, error);
-  if (error) return {};
+  if (error) {
+    if (report_errors_) gather_errors();
+    return {};
+  }
   got.size = std::min(got.full_size, buffer.size());
   got.peer = Address::from_native(reinterpret_cast<const ::sockaddr*>(&name), message.msg_namelen);
   if (message.msg_controllen != 0) detail::read_control(message, got);
@@ -211,6 +219,7 @@ UdpDatagram UdpSocket::receive(std::span<std::byte> buffer) {
 void UdpSocket::receive_many(UdpBatch& batch, std::error_code& error) {
   batch.begin_receiving(with_control_);
   batch.end_receiving(socket_.receive_messages(batch.headers_, error));
+  if (error && report_errors_) gather_errors();
 }
 
 void UdpSocket::receive_many(UdpBatch& batch) {
@@ -224,7 +233,7 @@ std::size_t UdpSocket::send_many(UdpBatch& batch, std::error_code& error) {
   batch.begin_sending(connected_);
   const std::size_t done = batch.size() > 1 && sends_segments() ? send_rows(batch, error) : 0;
   std::span<::mmsghdr> left = std::span(batch.headers_).first(batch.size()).subspan(done);
-  while (!left.empty() && !error) left = left.subspan(socket_.send_messages(left, error));
+  while (!left.empty() && !error) left = left.subspan(send_some(left, error));
   return batch.size() - left.size();
 }
 
@@ -234,7 +243,7 @@ std::size_t UdpSocket::send_rows(UdpBatch& batch, std::error_code& error) {
   std::size_t row = 0;
   std::size_t done = 0;
   while (!left.empty() && !error) {
-    const std::size_t count = socket_.send_messages(left, error);
+    const std::size_t count = send_some(left, error);
     for (const std::size_t end = row + count; row < end; ++row) done += batch.row_sizes_[row];
     left = left.subspan(count);
   }
@@ -293,7 +302,7 @@ void UdpSocket::send_split(std::span<const std::byte> data, std::size_t segment_
       data = data.subspan(segment.size());
     }
     std::span<::mmsghdr> left(messages.data(), count);
-    while (!left.empty() && !error) left = left.subspan(socket_.send_messages(left, error));
+    while (!left.empty() && !error) left = left.subspan(send_some(left, error));
   }
 }
 

@@ -199,6 +199,10 @@ std::size_t Socket::send_messages(std::span<::mmsghdr> messages, std::error_code
   return static_cast<std::size_t>(perform(op, Direction::writing, error));
 }
 
+std::size_t Socket::receive_error(::msghdr& message, std::error_code& error) noexcept {
+  return static_cast<std::size_t>(settle(Loop::require().engine().sockets().receive_error(fd_, &message), error));
+}
+
 Socket Socket::accept(std::error_code& error) {
   const bool datagrams = state_ != nullptr && state_->datagrams;  // now, as it may be gone afterwards
   const bool untaken = state_ != nullptr && state_->untaken;

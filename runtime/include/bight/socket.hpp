@@ -67,6 +67,10 @@ class Socket : public Descriptor {
   std::size_t receive_messages(std::span<::mmsghdr> messages, std::error_code& error);
   std::size_t send_messages(std::span<::mmsghdr> messages, std::error_code& error);
 
+  /// recvmsg(2) of the error queue (MSG_ERRQUEUE: ip(7), IP_RECVERR): the same, but never waits;
+  /// resource_unavailable_try_again when it is empty. Under the sim engine it always is.
+  std::size_t receive_error(::msghdr& message, std::error_code& error) noexcept;
+
   // Connections. accept and connect wait.
 
   [[nodiscard]] Socket accept(std::error_code& error);

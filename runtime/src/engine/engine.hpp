@@ -39,6 +39,8 @@ class SocketCalls {
   virtual int get_option(int fd, int level, int name, void* value, ::socklen_t* length) noexcept = 0;
   virtual int local_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept = 0;
   virtual int peer_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept = 0;
+  /// recvmsg(2) of a socket's error queue (MSG_ERRQUEUE), which never waits. There is none in a simulated world.
+  virtual int receive_error(int /*fd*/, ::msghdr* /*message*/) noexcept { return -EAGAIN; }
   /// What poll(2) has to say at once: 0, -EAGAIN, or -errno. An engine that finds out when an operation is started need
   /// not know before.
   virtual int poll(int /*fd*/, short /*events*/) noexcept { return -EAGAIN; }

@@ -44,6 +44,10 @@ int transfer_messages(const Op& op) noexcept {
   return result >= 0 ? static_cast<int>(std::min<ssize_t>(result, INT_MAX)) : -errno;
 }
 
+int SystemSockets::receive_error(int fd, ::msghdr* message) noexcept {
+  return outcome(static_cast<int>(::recvmsg(fd, message, MSG_ERRQUEUE | MSG_DONTWAIT | MSG_CMSG_CLOEXEC)));
+}
+
 int SystemSockets::poll(int fd, short events) noexcept { return is_ready(fd, events); }
 
 int SystemSockets::socket(int domain, int type, int protocol) noexcept {

@@ -21,6 +21,7 @@ class SystemSockets final : public SocketCalls {
   int get_option(int fd, int level, int name, void* value, ::socklen_t* length) noexcept override;
   int local_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept override;
   int peer_name(int fd, ::sockaddr* address, ::socklen_t* length) noexcept override;
+  int receive_error(int fd, ::msghdr* message) noexcept override;
   int poll(int fd, short events) noexcept override;
 };
 

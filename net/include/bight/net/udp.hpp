@@ -9,14 +9,16 @@
 /// "send to 192.0.2.1:53: Network is unreachable".
 ///
 /// Datagrams may be lost, arrive twice, or in another order; what a receiver has no room for is dropped without a word.
-/// Not here: the error queue (IP_RECVERR), source-specific multicast.
+/// Not here: source-specific multicast.
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <system_error>
 #include <vector>
@@ -41,7 +43,10 @@ struct UdpOptions {
   bool reuse_port = false;         ///< the same; the kernel spreads the senders over them
   bool v6only = false;             ///< on an IPv6 address: no IPv4 datagrams
   bool broadcast = false;          ///< may be sent to broadcast addresses
-  bool packet_info = false;        ///< each datagram tells which of this host's addresses it was sent to
+  /// What the network answers about datagrams that could not be delivered is kept, with whom it concerns: take_error().
+  /// Under the sim engine nothing is ever answered to a socket without a peer.
+  bool report_errors = false;
+  bool packet_info = false;  ///< each datagram tells which of this host's addresses it was sent to
   /// Datagrams of one size from one sender may be received glued together (UDP_GRO), which is cheaper by far; see
   /// UdpDatagram::segment_size. Use buffers of kUdpBufferMax with it. Without effect where the kernel does not have it.
   bool receive_segments = false;
@@ -64,6 +69,15 @@ struct UdpDatagram {
   unsigned interface = 0;  ///< the same: the number of the interface that it came in by
 
   [[nodiscard]] bool truncated() const noexcept { return full_size > size; }
+};
+
+/// What became known of a datagram that was sent and did not arrive: UdpOptions::report_errors.
+struct UdpError {
+  std::error_code error{};            ///< connection_refused: nobody at the port; host_unreachable; message_size …
+  Address peer{};                     ///< to whom it was sent
+  std::optional<Address> reporter{};  ///< the host that says so, with port 0; nothing: this one
+  std::size_t mtu = 0;                ///< with message_size: bytes in the largest packet that gets through there
+  std::string beginning{};            ///< of the datagram, as far as it was quoted, 128 bytes at most
 };
 
 class UdpSocket;
@@ -164,6 +178,11 @@ class UdpSocket {
   UdpDatagram receive(std::span<std::byte> buffer);
   UdpDatagram receive(std::span<std::byte> buffer, std::error_code& error);
 
+  /// UdpOptions::report_errors: takes the oldest of what became known of datagrams sent before, of which the last 64
+  /// are kept. Nothing: nothing more is known. Does not wait. A receive() without anything to receive fails with such
+  /// an error, so that somebody looks here; sending to others is not disturbed by it.
+  [[nodiscard]] std::optional<UdpError> take_error();
+
   // Many with one call: for those who have some thousands a second and more.
 
   /// Waits for one and takes what there is beside it, as far as the batch has room. What was in the batch is gone.
@@ -201,6 +220,13 @@ class UdpSocket {
   void set_ttl(int hops, std::error_code& error) noexcept;
   void set_tos(int tos);  ///< IP_TOS, or IPv6's traffic class: DSCP and ECN
   void set_tos(int tos, std::error_code& error) noexcept;
+  /// Datagrams that are larger than a packet on the way can be are not sent in fragments, but refused with message_size
+  /// as soon as that is known (path MTU discovery: ip(7)). Off: fragments where they are needed.
+  void set_dont_fragment(bool on);
+  void set_dont_fragment(bool on, std::error_code& error) noexcept;
+  /// Bytes in the largest packet that gets to the peer it is connected to, headers included, as far as is known.
+  [[nodiscard]] std::size_t path_mtu() const;
+  [[nodiscard]] std::size_t path_mtu(std::error_code& error) const noexcept;
   [[nodiscard]] int receive_buffer() const noexcept;  ///< as the system tells, which is twice what it was asked for
   [[nodiscard]] int send_buffer() const noexcept;
   [[nodiscard]] bool receives_segments() const noexcept { return receives_segments_; }
@@ -230,6 +256,9 @@ class UdpSocket {
                   std::error_code& error);
   [[nodiscard]] std::size_t send_rows(UdpBatch& batch, std::error_code& error);
   [[nodiscard]] bool sends_segments() noexcept;
+  void gather_errors();
+  [[nodiscard]] bool try_again(std::error_code& error, unsigned attempt);
+  [[nodiscard]] std::size_t send_some(std::span<::mmsghdr> messages, std::error_code& error);
   [[nodiscard]] bool send_glued(std::span<const std::byte> data, std::size_t segment_size, const Address* peer,
                                 std::error_code& error);
 
@@ -238,6 +267,8 @@ class UdpSocket {
   bool connected_ = false;
   bool with_control_ = false;
   bool receives_segments_ = false;
+  bool report_errors_ = false;
+  std::deque<UdpError> errors_;
   std::optional<bool> sends_segments_;  // once it has been asked for
 };
 
