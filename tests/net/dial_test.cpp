@@ -9,9 +9,7 @@
 #include <bight/net/dial.hpp>
 #include <bight/scope.hpp>
 
-#include "dns_server.hpp"
-#include "net_test.hpp"
-#include "on_loop.hpp"
+#include "dns_world.hpp"
 
 namespace bight::test {
 namespace {
@@ -21,25 +19,10 @@ using net::Address;
 using net::DialOptions;
 using net::DnsError;
 using net::Resolver;
-using net::ResolverOptions;
 using net::TcpListener;
 using net::TcpStream;
 
-class DialTest : public NetTest {
- protected:
-  void SetUp() override {
-    if (net::default_resolver_backend() != net::ResolverBackend::dns) GTEST_SKIP() << "a build without c-ares";
-    NetTest::SetUp();
-  }
-};
-
-ResolverOptions asking(const DnsServer& server) {
-  ResolverOptions options;
-  options.servers = {server.address()};
-  options.resolv_conf.clear();
-  options.hosts.clear();
-  return options;
-}
+class DialTest : public DnsWorldTest {};
 
 /// A listener that has let in all it can, so that who connects waits.
 struct FullListener {

@@ -13,9 +13,7 @@
 #include <bight/run.hpp>
 #include <bight/scope.hpp>
 
-#include "dns_server.hpp"
-#include "net_test.hpp"
-#include "on_loop.hpp"
+#include "dns_world.hpp"
 
 namespace bight::test {
 namespace {
@@ -30,28 +28,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
 
-class DnsTest : public NetTest {
- protected:
-  void SetUp() override {
-    if (net::default_resolver_backend() != net::ResolverBackend::dns) GTEST_SKIP() << "a build without c-ares";
-    NetTest::SetUp();
-  }
-};
-
-/// That asks `server` and no file.
-ResolverOptions asking(const DnsServer& server) {
-  ResolverOptions options;
-  options.servers = {server.address()};
-  options.resolv_conf.clear();
-  options.hosts.clear();
-  return options;
-}
-
-std::vector<std::string> texts(const std::vector<Address>& addresses) {
-  std::vector<std::string> result;
-  for (const Address& each : addresses) result.push_back(each.host());
-  return result;
-}
+class DnsTest : public DnsWorldTest {};
 
 /// 192.0.2.1 for every name, no IPv6.
 std::vector<Packet> usual(const DnsQuestion& question) {

@@ -1,27 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The resolver against a real name server: a dnsmasq of our own.
-#include <netinet/in.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
-#include <cstdlib>
 #include <string>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <bight/fd.hpp>
 #include <bight/net/dial.hpp>
 #include <bight/net/dns.hpp>
 #include <bight/scope.hpp>
 
-#include "net_test.hpp"
+#include "dns_world.hpp"
 
 namespace bight::test {
 namespace {
@@ -30,127 +21,47 @@ using namespace std::chrono_literals;
 using net::Address;
 using net::DnsError;
 using net::Resolver;
-using net::ResolverOptions;
 using ::testing::ElementsAre;
 using ::testing::UnorderedElementsAre;
 
-constexpr const char* kProgram = "/usr/sbin/dnsmasq";
+/// Without any configuration of the machine's.
+struct Dnsmasq : NameServerProcess {
+  static constexpr const char* kProgram = "/usr/sbin/dnsmasq";
 
-/// A process on a free port of 127.0.0.1, without any configuration of the machine's.
-class Dnsmasq {
- public:
-  Dnsmasq() {
-    if (::access(kProgram, X_OK) != 0) return;
-    for (int tried = 0; tried < 5 && !ready_; ++tried) start();
-  }
-  Dnsmasq(const Dnsmasq&) = delete;
-  Dnsmasq& operator=(const Dnsmasq&) = delete;
-  ~Dnsmasq() { stop(); }
+  Dnsmasq() : NameServerProcess(kProgram, &arguments) {}
 
-  [[nodiscard]] bool ready() const noexcept { return ready_; }
-  [[nodiscard]] ResolverOptions options() const {
-    ResolverOptions options;
-    options.servers = {Address::loopback_v4(port_)};
-    options.timeout = 500ms;  // what it has no room for is lost, and asked for again
-    options.tries = 10;
-    options.resolv_conf.clear();
-    options.hosts.clear();
-    return options;
-  }
-  void stop() noexcept {
-    if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-    pid_ = 0;
-  }
-
- private:
-  [[nodiscard]] ::sockaddr_in address() const {
-    ::sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(port_);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    return address;
-  }
-
-  void find_port() {
-    port_ = 0;
-    const Fd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    ::sockaddr_in bound = address();
-    ::socklen_t size = sizeof bound;
-    ASSERT_EQ(::bind(probe.get(), reinterpret_cast<const ::sockaddr*>(&bound), size), 0);
-    ::getsockname(probe.get(), reinterpret_cast<::sockaddr*>(&bound), &size);
-    port_ = ntohs(bound.sin_port);
-  }
-
-  [[nodiscard]] bool answers() const {
-    const Fd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const ::sockaddr_in target = address();
-    return ::connect(probe.get(), reinterpret_cast<const ::sockaddr*>(&target), sizeof target) == 0;
-  }
-
-  void start() {
-    find_port();
+  static std::vector<std::string> arguments(std::uint16_t port) {
     std::string many = "--txt-record=long.example";
     for (int i = 0; i < 20; ++i) many += ',' + std::string(200, static_cast<char>('a' + i));
-    std::vector<std::string> arguments{kProgram,
-                                       "--keep-in-foreground",
-                                       "--conf-file=/dev/null",
-                                       "--no-resolv",
-                                       "--no-hosts",
-                                       "--pid-file=",
-                                       "--port=" + std::to_string(port_),
-                                       "--listen-address=127.0.0.1",
-                                       "--bind-interfaces",
-                                       "--local=/example/",
-                                       "--log-facility=/dev/null",
-                                       "--local-ttl=30",
-                                       "--host-record=both.example,127.0.0.7,::1",
-                                       "--host-record=v4.example,127.0.0.1",
-                                       "--cname=alias.example,v4.example",
-                                       "--mx-host=example,mail.example,10",
-                                       "--srv-host=_x._tcp.example,v4.example,5060,1,2",
-                                       "--txt-record=example,hello,world",
-                                       "--ptr-record=9.2.0.192.in-addr.arpa,nine.example",
-                                       many};
-    if (::geteuid() == 0) arguments.emplace_back("--user=root");
-    std::vector<char*> argv;
-    for (std::string& each : arguments) argv.push_back(each.data());
-    argv.push_back(nullptr);
-    if (::posix_spawn(&pid_, kProgram, nullptr, nullptr, argv.data(), environ) != 0) return;
-    for (int i = 0; i < 2000 && !ready_; ++i) {
-      if (::waitpid(pid_, nullptr, WNOHANG) == pid_) {  // somebody took the port meanwhile
-        pid_ = 0;
-        return;
-      }
-      ready_ = answers();
-      if (!ready_) ::poll(nullptr, 0, 5);
-    }
+    std::vector<std::string> result{"--keep-in-foreground",
+                                    "--conf-file=/dev/null",
+                                    "--no-resolv",
+                                    "--no-hosts",
+                                    "--pid-file=",
+                                    "--port=" + std::to_string(port),
+                                    "--listen-address=127.0.0.1",
+                                    "--bind-interfaces",
+                                    "--local=/example/",
+                                    "--log-facility=/dev/null",
+                                    "--local-ttl=30",
+                                    "--host-record=both.example,127.0.0.7,::1",
+                                    "--host-record=v4.example,127.0.0.1",
+                                    "--cname=alias.example,v4.example",
+                                    "--mx-host=example,mail.example,10",
+                                    "--srv-host=_x._tcp.example,v4.example,5060,1,2",
+                                    "--txt-record=example,hello,world",
+                                    "--ptr-record=9.2.0.192.in-addr.arpa,nine.example",
+                                    many};
+    if (::geteuid() == 0) result.emplace_back("--user=root");
+    return result;
   }
-
-  ::pid_t pid_ = 0;
-  std::uint16_t port_ = 0;
-  bool ready_ = false;
 };
 
-class DnsmasqTest : public NetTest {};
+class DnsmasqTest : public DnsWorldTest {};
 
-/// The body on a loop of a real engine with a server; skipped where there is none.
 template <class Body>
 void with_dnsmasq(Body&& body) {
-  if (net::default_resolver_backend() != net::ResolverBackend::dns) GTEST_SKIP() << "a build without c-ares";
-  on_loop([&] {
-    if (on_sim()) GTEST_SKIP() << "there are no processes in a simulated world";
-    Dnsmasq server;
-    if (!server.ready()) GTEST_SKIP() << "there is no " << kProgram;
-    body(server);
-  });
-}
-
-std::vector<std::string> texts(const std::vector<Address>& addresses) {
-  std::vector<std::string> result;
-  for (const Address& each : addresses) result.push_back(each.host());
-  return result;
+  with_name_server<Dnsmasq>(std::forward<Body>(body));
 }
 
 TEST_F(DnsmasqTest, AnswersAll) {
