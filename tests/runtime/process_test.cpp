@@ -210,7 +210,12 @@ TEST(Process, JoinForGivesUpInTime) {
   EXPECT_EQ(child.exit_code(), -SIGKILL);
 }
 
+// Where there were several threads before a fork, and to it each fiber is one, ThreadSanitizer ignores what the child
+// does; and in that state it keeps signals for ever.
+constexpr const char* kNoSignals = "ThreadSanitizer may keep the signals of a child";
+
 TEST(Process, TerminateCancelsMainAndTheExitCodeSaysSo) {
+  if (test::thread_sanitized) GTEST_SKIP() << kNoSignals;
   on_real_loop([] {
     const Shared<std::atomic<bool>> unwound;
     const Pipe ready;
@@ -231,7 +236,7 @@ TEST(Process, TerminateCancelsMainAndTheExitCodeSaysSo) {
 }
 
 TEST(Process, TerminateAtOnceIsNotLost) {
-  if (test::thread_sanitized) GTEST_SKIP() << "ThreadSanitizer puts signals off, this one for ever";
+  if (test::thread_sanitized) GTEST_SKIP() << kNoSignals;
   on_real_loop([] {
     for (int i = 0; i < 10; ++i) {
       Process child(wait_long);
@@ -243,6 +248,7 @@ TEST(Process, TerminateAtOnceIsNotLost) {
 }
 
 TEST(Process, TerminateDrainsWhoWaitsForAStop) {
+  if (test::thread_sanitized) GTEST_SKIP() << kNoSignals;
   on_real_loop([] {
     const Pipe ready;
     Process child([&] {
