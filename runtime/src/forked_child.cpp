@@ -23,6 +23,7 @@
 #include "loop.hpp"
 #include "own_threads.hpp"
 #include "remote_queue.hpp"
+#include "sanitizer_threads.hpp"
 
 namespace bight::detail {
 namespace {
@@ -39,12 +40,6 @@ PrivateFds& private_fds() {
 }
 
 // --- The warning about threads ---------------------------------------------------------------------------------------
-
-#if defined(BIGHT_TSAN)
-constexpr std::size_t sanitizer_threads = 1;  // its own, in the background
-#else
-constexpr std::size_t sanitizer_threads = 0;
-#endif
 
 /// Threads that io_uring has made in the kernel run no code of the program's.
 bool is_kernels(const char* thread) noexcept {

@@ -20,10 +20,10 @@
 #include <bight/log.hpp>
 
 #include "describe.hpp"
+#include "descriptor_wait.hpp"
 #include "fork_guard.hpp"
 #include "forked_child.hpp"
 #include "loop.hpp"
-#include "perform.hpp"
 
 namespace bight {
 namespace detail {
@@ -107,62 +107,18 @@ void reap(ProcessState& state) noexcept {
   }
 }
 
-/// A thread's wait for a descriptor.
-std::error_code poll_until(int fd, TimePoint when) noexcept {
-  for (;;) {
-    ::pollfd poll{fd, POLLIN, 0};
-    const Duration left = when == TimePoint::max() ? Duration(-1) : std::max(when - now(), Duration::zero());
-    const ::timespec limit{left.count() / 1'000'000'000, left.count() % 1'000'000'000};
-    const int count = ::ppoll(&poll, 1, left < Duration::zero() ? nullptr : &limit, nullptr);
-    if (count > 0) return {};
-    if (count == 0) return std::make_error_code(std::errc::timed_out);
-    if (errno != EINTR) return {errno, std::generic_category()};
-  }
-}
-
-/// A fiber's, or a thread's.
-std::error_code wait_readable_until(int fd, TimePoint when) {
-  Loop* const loop = Loop::current();
-  if (loop == nullptr) return poll_until(fd, when);
-  const ExitWatch watch(fd);
-  if (watch.fd() < 0) return {-watch.fd(), std::generic_category()};
-  if (when != TimePoint::max()) watch.state()->read_timeout = std::max<Duration>(when - loop->now(), Duration(1));
-  Op op(OpKind::poll_in, watch.fd());
-  const int result = perform(op, *watch.state(), Direction::reading);
-  if (result >= 0) return {};
-  return -result == ECANCELED ? std::make_error_code(std::errc::operation_canceled)
-                              : std::error_code(-result, std::generic_category());
-}
-
-[[nodiscard]] bool cancelled_already() noexcept {
-  const Loop* loop = Loop::current();
-  return loop != nullptr && loop->require_fiber().cancel_pending();
-}
-
 }  // namespace
 
 // A descriptor of its own, so that several fibers, and those of several loops, can wait for the same process.
-ExitWatch::ExitWatch(int fd) {
-  fd_ = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);  // NOLINT(cppcoreguidelines-pro-type-vararg)
-  if (fd_ < 0) {
-    fd_ = -errno;
-    return;
-  }
-  try {
-    state_ = &Loop::require().descriptors().open(fd_);
-    state_->shared = true;
-  } catch (...) {
-    ::close(fd_);
-    throw;
-  }
-}
-
-ExitWatch::ExitWatch(const ProcessState& process) : ExitWatch(process.pidfd.get()) {
-  if (fd_ < 0) throw_error({-fd_, std::generic_category()}, "wait for process '" + process.options.name + "'");
+ExitWatch::ExitWatch(const ProcessState& process) {
+  Fd copy(::fcntl(process.pidfd.get(), F_DUPFD_CLOEXEC, 0));  // NOLINT(cppcoreguidelines-pro-type-vararg)
+  if (!copy) throw_error({errno, std::generic_category()}, "wait for process '" + process.options.name + "'");
+  state_ = &Loop::require().descriptors().open(copy.get());
+  state_->shared = true;
+  fd_ = copy.release();
 }
 
 ExitWatch::~ExitWatch() {
-  if (fd_ < 0) return;
   Loop& loop = Loop::require();
   loop.engine().forget(fd_);
   loop.descriptors().close(fd_);
@@ -234,12 +190,12 @@ ProcessState& Process::state() const noexcept {
 bool Process::join_until(TimePoint when, std::error_code& error) {
   error.clear();
   ProcessState& process = state();
-  if (detail::cancelled_already()) {
+  if (detail::cancelled_here()) {
     error = std::make_error_code(std::errc::operation_canceled);
     return false;
   }
   for (detail::reap(process); !process.exit_code; detail::reap(process)) {
-    error = detail::wait_readable_until(process.pidfd.get(), when);
+    error = detail::wait_ready_aside(process.pidfd.get(), detail::Readiness::readable, when);
     if (error == std::errc::timed_out) error.clear();
     if (error || now() >= when) break;
   }
@@ -279,12 +235,7 @@ void Process::finish() noexcept {
   const bool can_wait = loop == nullptr || loop->running() != nullptr;
   const auto wait_until = [&](TimePoint when) noexcept {
     while (!going->exit_code && now() < when) {
-      std::error_code error;
-      try {
-        error = detail::wait_readable_until(going->pidfd.get(), when);
-      } catch (const std::bad_alloc&) {
-        error = std::make_error_code(std::errc::not_enough_memory);
-      }
+      const std::error_code error = detail::wait_ready_aside(going->pidfd.get(), detail::Readiness::readable, when);
       detail::reap(*going);
       if (error && error != std::errc::timed_out) return;
     }
@@ -300,7 +251,8 @@ void Process::finish() noexcept {
   if (going->exit_code) return;
   ::syscall(SYS_pidfd_send_signal, going->pidfd.get(), SIGKILL, nullptr, 0);
   while (!going->exit_code) {  // not for long: nothing runs in it any more
-    static_cast<void>(detail::poll_until(going->pidfd.get(), TimePoint::max()));
+    ::pollfd ended{going->pidfd.get(), POLLIN, 0};
+    ::poll(&ended, 1, -1);
     detail::reap(*going);
   }
 }
@@ -317,7 +269,7 @@ std::optional<std::size_t> wait_any_exit(std::span<Process* const> processes, Ti
     if (first == processes.end()) return std::nullopt;
     return static_cast<std::size_t>(first - processes.begin());
   };
-  if (detail::cancelled_already()) throw Cancelled{};
+  if (detail::cancelled_here()) throw Cancelled{};
   if (const auto first = ended()) return first;
   const auto fail = [](int error) { detail::throw_error({error, std::generic_category()}, "wait for processes"); };
   const Fd set(::epoll_create1(EPOLL_CLOEXEC));
@@ -327,7 +279,7 @@ std::optional<std::size_t> wait_any_exit(std::span<Process* const> processes, Ti
     event.events = EPOLLIN;
     if (::epoll_ctl(set.get(), EPOLL_CTL_ADD, each->sentinel(), &event) != 0 && errno != EEXIST) fail(errno);
   }
-  const std::error_code error = detail::wait_readable_until(set.get(), when);
+  const std::error_code error = detail::wait_readable_once(set.get(), when);
   if (error && error != std::errc::timed_out) detail::throw_error(error, "wait for processes");
   return ended();
 }

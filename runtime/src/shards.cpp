@@ -11,17 +11,12 @@
 #include <bight/check.hpp>
 
 #include "loop.hpp"
+#include "sanitizer_threads.hpp"
 #include "shards/shard_table.hpp"
 #include "shards/supervisor.hpp"
 
 namespace bight {
 namespace {
-
-#if defined(BIGHT_TSAN)
-constexpr std::size_t sanitizer_threads = 1;  // its own, in the background
-#else
-constexpr std::size_t sanitizer_threads = 0;
-#endif
 
 std::size_t thread_count() noexcept {
   std::error_code error;
@@ -40,7 +35,7 @@ std::size_t cpu_count() noexcept {
 
 int run_shards(const ShardOptions& options, const std::function<void(Shard&)>& main) {
   BIGHT_CHECK(detail::Loop::current() == nullptr, "run_shards forks, so it must come before any loop");
-  BIGHT_CHECK(thread_count() <= 1 + sanitizer_threads, "run_shards forks, so it must come before any thread");
+  BIGHT_CHECK(thread_count() <= 1 + detail::sanitizer_threads, "run_shards forks, so it must come before any thread");
   BIGHT_CHECK(options.counters.size() <= detail::kUserCounters, "there are 16 counters of the program's own at most");
   ShardOptions complete = options;
   if (complete.count == 0) complete.count = cpu_count();

@@ -15,15 +15,13 @@
 #include <bight/check.hpp>
 #include <bight/deadline.hpp>
 #include <bight/error.hpp>
-#include <bight/process.hpp>
 #include <bight/scope.hpp>
 #include <bight/signal.hpp>
 #include <bight/wait_group.hpp>
 
-#include "descriptor_use.hpp"
+#include "descriptor_wait.hpp"
 #include "fork_guard.hpp"
 #include "loop.hpp"
-#include "perform.hpp"
 #include "reaper.hpp"
 #include "subprocess_state.hpp"
 
@@ -129,18 +127,12 @@ Stream& Subprocess::terminal() const noexcept { return state().terminal; }
 ExitStatus Subprocess::wait(std::error_code& error) {
   SubprocessState& process = state();
   const detail::Visit visit(process.waiting);
-  error.clear();
   while (!process.reap()) {
-    const detail::ExitWatch watch(process.pidfd.get());
-    int result = watch.fd();
-    if (result >= 0) {
-      detail::Op op(detail::OpKind::poll_in, watch.fd());
-      result = detail::perform(op, *watch.state(), detail::Direction::reading);
-    }
-    if (result >= 0 || process.reap()) continue;
-    error = detail::to_error(result);
+    error = detail::wait_ready_aside(process.pidfd.get(), detail::Readiness::readable, TimePoint::max());
+    if (!error || process.reap()) continue;
     return {};
   }
+  error.clear();
   return *process.status;
 }
 

@@ -74,8 +74,7 @@ struct ProcessState;
 /// A descriptor of its own for one wait for a process.
 class ExitWatch {
  public:
-  explicit ExitWatch(int fd);                       // fd() is -errno if there is no descriptor to be had
-  explicit ExitWatch(const ProcessState& process);  // throws then
+  explicit ExitWatch(const ProcessState& process);
   ~ExitWatch();
   ExitWatch(const ExitWatch&) = delete;
   ExitWatch& operator=(const ExitWatch&) = delete;

@@ -104,23 +104,6 @@ long call_on_path(const FileOp& op) noexcept {
   }
 }
 
-bool takes_path(FileVerb verb) noexcept {
-  switch (verb) {
-    case FileVerb::open:
-    case FileVerb::stat:
-    case FileVerb::set_mode:
-    case FileVerb::set_owner:
-    case FileVerb::set_times:
-    case FileVerb::rename:
-    case FileVerb::unlink:
-    case FileVerb::make_dir:
-    case FileVerb::symlink:
-    case FileVerb::link:
-    case FileVerb::read_link: return true;
-    default: return false;
-  }
-}
-
 }  // namespace
 
 void run_file_call(FileOp& op) noexcept {
@@ -162,6 +145,23 @@ void settle_open(FileOp& op) noexcept {
 
 bool never_waits(const FileOp& op) noexcept {
   return op.verb == FileVerb::seek && (op.flags == SEEK_SET || op.flags == SEEK_CUR);
+}
+
+bool takes_path(FileVerb verb) noexcept {
+  switch (verb) {
+    case FileVerb::open:
+    case FileVerb::stat:
+    case FileVerb::set_mode:
+    case FileVerb::set_owner:
+    case FileVerb::set_times:
+    case FileVerb::rename:
+    case FileVerb::unlink:
+    case FileVerb::make_dir:
+    case FileVerb::symlink:
+    case FileVerb::link:
+    case FileVerb::read_link: return true;
+    default: return false;
+  }
 }
 
 const char* name_of(FileVerb verb) noexcept {

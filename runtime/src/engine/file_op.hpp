@@ -111,6 +111,9 @@ void settle_open(FileOp& op) noexcept;
 /// Whether the call never waits for a device, whatever the file: then it is made at once.
 [[nodiscard]] bool never_waits(const FileOp& op) noexcept;
 
+/// Whether it is about a path, not (only) about an open file.
+[[nodiscard]] bool takes_path(FileVerb verb) noexcept;
+
 [[nodiscard]] const char* name_of(FileVerb verb) noexcept;
 
 }  // namespace bight::detail

@@ -137,20 +137,7 @@ int SimFileAttempts::carry_out(FileOp& op) {
     run_file_call(op);
     return op.result;
   }
-  switch (op.verb) {
-    case FileVerb::open:
-    case FileVerb::stat:
-    case FileVerb::set_mode:
-    case FileVerb::set_owner:
-    case FileVerb::set_times:
-    case FileVerb::rename:
-    case FileVerb::unlink:
-    case FileVerb::make_dir:
-    case FileVerb::symlink:
-    case FileVerb::link:
-    case FileVerb::read_link: return on_path(op);
-    default: return static_cast<int>(on_descriptor(op));
-  }
+  return takes_path(op.verb) ? on_path(op) : static_cast<int>(on_descriptor(op));
 }
 
 std::int64_t SimFileAttempts::on_descriptor(FileOp& op) {
