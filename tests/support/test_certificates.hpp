@@ -11,10 +11,10 @@ namespace bight::test {
 
 /// What a certificate is to say. Names go into subjectAltName; the common name is only for people to read.
 struct CertificateRequest {
-  std::string common_name;
-  std::vector<std::string> dns_names;
-  std::vector<std::string> addresses;  ///< "127.0.0.1", "::1"
-  std::chrono::days valid_from{-1};    ///< from now, as is
+  std::string common_name{};
+  std::vector<std::string> dns_names{};
+  std::vector<std::string> addresses{};  ///< "127.0.0.1", "::1"
+  std::chrono::days valid_from{-1};      ///< from now, as is
   std::chrono::days valid_to{30};
   bool client = false;  ///< its use is to be a client's, not a server's
   bool rsa = false;     ///< of 2048 bits, which takes a tenth of a second; else P-256

@@ -29,7 +29,7 @@ void TlsState::handshake(std::error_code& error) {
   error.clear();
   try {
     const std::lock_guard lock(handshake_turn_);
-    if (is_established()) return;
+    if (is_established()) return send_rest(error);
     if (read_error_) return tell_failure(error);
     if (!transport_->is_open()) {
       error = std::make_error_code(std::errc::bad_file_descriptor);
@@ -44,6 +44,13 @@ void TlsState::handshake(std::error_code& error) {
   } catch (const std::system_error& failure) {
     error = failure.code();
   }
+}
+
+/// What a handshake that was cancelled at its very end has left.
+void TlsState::send_rest(std::error_code& error) {
+  if (!has_unsent() || !lock_writing(error)) return;
+  static_cast<void>(send(error));
+  write_turn_.unlock();
 }
 
 void TlsState::agree_in_time(std::error_code& error) {

@@ -148,7 +148,7 @@ bool TlsState::read_more(Step step, ReadTime& time, std::error_code& error) {
     tell_failure(error);
     return false;
   }
-  if (!output_.empty()) send_replies(error);
+  if (has_unsent()) send_replies(error);
   if (!error && !time.left()) error = as_error(std::errc::timed_out);
   return !error && receive(error);
 }
@@ -283,8 +283,7 @@ bool TlsState::begin_write(std::error_code& error) {
   if (write_ended_) error = as_error(std::errc::broken_pipe);
   if (engine_->error()) error = engine_->error();
   if (error || !lock_writing(error)) return false;
-  if (output_.empty() && sent_ == sending_.size()) return true;
-  if (send(error)) return true;
+  if (!has_unsent() || send(error)) return true;
   write_turn_.unlock();
   return false;
 }

@@ -58,6 +58,7 @@ class TlsState {
 
   // The handshake: handshake.cpp.
   void agree(std::error_code& error);
+  void send_rest(std::error_code& error);
   void agree_in_time(std::error_code& error);
   void make_engine();
   [[nodiscard]] bool go_on(Step step, std::error_code& error);
@@ -75,6 +76,7 @@ class TlsState {
 
   [[nodiscard]] bool begin_write(std::error_code& error);
   [[nodiscard]] bool lock_writing(std::error_code& error);
+  [[nodiscard]] bool has_unsent() const noexcept { return !output_.empty() || sent_ != sending_.size(); }
   [[nodiscard]] bool send(std::error_code& error);
   [[nodiscard]] bool encrypt(std::span<const std::byte> data, std::error_code& error);
   void send_last_words() noexcept;

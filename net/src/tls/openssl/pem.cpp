@@ -66,7 +66,7 @@ KeyPtr read_key(const Pem& pem, const std::string& password) {
   // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): OpenSSL's call-backs take what is not to be changed so
   KeyPtr key(PEM_read_bio_PrivateKey(memory.get(), nullptr, give_password, const_cast<std::string*>(&password)));
   if (key != nullptr) return key;
-  const bool none = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+  const bool none = text.find("PRIVATE KEY-----") == std::string::npos;
   const bool locked = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_BAD_PASSWORD_READ && password.empty();
   const std::string why = drain_errors();
   throw TlsFailure(TlsError::bad_pem, "read " + place_of(pem, "the private key") + ": " +

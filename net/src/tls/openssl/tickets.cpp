@@ -128,6 +128,8 @@ int ticket_callback(SSL* ssl, unsigned char* name, unsigned char* vector, EVP_CI
     tickets.catch_up();
     if (seal != 0 || std::equal(tickets.current.name.begin(), tickets.current.name.end(), name)) {
       key = tickets.current;
+      // A client of TLS 1.3 uses a ticket once, and so gets another one each time.
+      if (seal == 0 && SSL_version(ssl) == TLS1_3_VERSION) answer = 2;
     } else if (tickets.previous.number >= 0 &&
                std::equal(tickets.previous.name.begin(), tickets.previous.name.end(), name)) {
       key = tickets.previous;
