@@ -37,6 +37,7 @@ class TlsTransport final : public Transport {
     channel.ssl.reset(SSL_new(context_.get()));
     tls::require(channel.ssl != nullptr && SSL_set_fd(channel.ssl.get(), link.fd) == 1, "SSL_new");
     SSL_set_connect_state(channel.ssl.get());
+    SSL_ctrl(channel.ssl.get(), SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, name_.data());
     SSL_set_app_data(channel.ssl.get(), this);
     if (session_) SSL_set_session(channel.ssl.get(), session_.get());
     channel.established = false;
@@ -161,6 +162,7 @@ class TlsTransport final : public Transport {
 
   const Pattern& pattern_;
   bool resumes_;
+  std::string name_ = "localhost";  // all clients tell whom they want, and servers look at it
   Descriptor epoll_{::epoll_create1(EPOLL_CLOEXEC)};
   std::array<epoll_event, 256> events_;
   std::vector<char> buffer_;
