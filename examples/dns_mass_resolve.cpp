@@ -8,6 +8,7 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
@@ -19,6 +20,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include <bight/group.hpp>
@@ -34,8 +37,13 @@ constexpr std::size_t kAtATime = 100;  // more would only queue up in the server
 
 constexpr const char* kUsage =
     "usage: dns_mass_resolve [--server HOST:PORT] [--count 10000] [--domain example.com] [FILE]\n\n"
-    "Resolves the names in FILE (- for standard input), one a line, or host0.DOMAIN, host1.DOMAIN and so on. Without\n"
-    "--server and FILE it asks a server of its own. Exits with 1 if a name was not found.\n";
+    "Resolves the names in FILE (- for standard input), one a line, or host0.DOMAIN, host1.DOMAIN and so on.\n\n"
+    "  --server HOST:PORT  the name server to ask; without it, for FILE those of /etc/resolv.conf, else one of its "
+    "own\n"
+    "  --count N           how many names, without FILE (10000)\n"
+    "  --domain DOMAIN     what they end in (example.com)\n\n"
+    "Shows how far it is if standard error is a terminal. Exits with 1 if a name was not found, and 2 for a wrong "
+    "call.\n";
 
 struct Options {
   std::optional<bight::net::Address> server;
@@ -58,7 +66,8 @@ Options parse(int argc, char** argv) {
       std::exit(0);
     }
     if (option != "--server" && option != "--count" && option != "--domain") {
-      if (option.starts_with("--")) reject("unknown option '" + option + "'");
+      if (option.size() > 1 && option.front() == '-') reject("unknown option '" + option + "'");
+      if (option.empty() || !options.file.empty()) reject("it takes one FILE, not '" + option + "', too");
       options.file = option;
       continue;
     }
@@ -68,7 +77,10 @@ Options parse(int argc, char** argv) {
       options.domain = value;
     } else if (option == "--server") {
       options.server = bight::net::Address::try_parse(value);
-      if (!options.server) reject("--server takes an address with a port, not '" + value + "'");
+      if (!options.server) options.server = bight::net::Address::try_parse(value, 53);
+      if (!options.server || options.server->port() == 0) {
+        reject("--server takes an address, with a port or not, not '" + value + "'");
+      }
     } else {
       const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), options.count);
       if (error != std::errc{} || end != value.data() + value.size() || options.count == 0) {
@@ -88,12 +100,14 @@ std::vector<std::string> names_of(const Options& options) {
   std::ifstream file;
   if (options.file != "-") {
     file.open(options.file);
-    if (!file) reject("can not open " + options.file);
+    if (!file) throw std::system_error(errno, std::generic_category(), "open " + options.file);
   }
   std::istream& input = options.file == "-" ? std::cin : file;
   for (std::string line; std::getline(input, line);) {
+    if (line.ends_with('\r')) line.pop_back();
     if (!line.empty()) names.push_back(line);
   }
+  if (input.bad()) throw std::system_error(errno, std::generic_category(), "read " + options.file);
   return names;
 }
 
@@ -122,9 +136,9 @@ void serve_names(bight::net::UdpSocket& socket) {
 class Progress {
  public:
   explicit Progress(std::size_t total) : total_(total) {}
-  ~Progress() {
-    if (shown_) std::fputc('\n', stderr);
-  }
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  ~Progress() { end(); }
 
   void advance() {
     const std::size_t percent = ++done_ * 100 / total_;
@@ -134,6 +148,11 @@ class Progress {
     std::string bar(percent / 2, '#');
     bar.resize(50, '.');
     std::fprintf(stderr, "\r[%s] %3zu %%", bar.c_str(), percent);
+  }
+
+  /// What is said next begins a line.
+  void end() {
+    if (std::exchange(shown_, false)) std::fputc('\n', stderr);
   }
 
  private:
@@ -178,10 +197,11 @@ int resolve_all(const Options& options, const std::vector<std::string>& names) {
   scope.join();
   const double seconds = std::chrono::duration<double>(bight::now() - begin).count();
   servers.cancel_all();
+  progress.end();
 
   std::printf("%zu of %zu names found\n", found, names.size());
   for (const auto& [text, count] : errors) std::printf("%zu: %s\n", count, text.c_str());
-  std::fflush(stdout);
+  if (std::fflush(stdout) != 0) throw std::system_error(errno, std::generic_category(), "write");
   std::fprintf(stderr, "%.2f s, %.0f names a second\n", seconds, static_cast<double>(names.size()) / seconds);
   return found == names.size() ? 0 : 1;
 }

@@ -3,6 +3,7 @@
 //
 //     resolve [--server HOST:PORT] [--timeout 1s] [--tries 3] NAME...
 
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
@@ -10,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include <bight/net/dns.hpp>
@@ -119,6 +121,7 @@ int resolve_all(const Call& call) {
       status = 1;
     }
   }
+  if (std::fflush(stdout) != 0) throw std::system_error(errno, std::generic_category(), "write");
   return status;
 }
 
