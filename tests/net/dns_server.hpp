@@ -137,6 +137,9 @@ class DnsReply {
     for (const std::uint32_t each : {1U, 2U, 3U, 4U, minimum}) append_long(data, each);
     return add(8, kSoa, data, ttl, zone);
   }
+  DnsReply& additional(unsigned type, const Packet& data, std::string_view owner, std::uint32_t ttl = 9999) {
+    return add(10, type, data, ttl, owner);
+  }
   [[nodiscard]] Packet take() { return std::move(message_); }
 
  private:

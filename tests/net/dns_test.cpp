@@ -625,6 +625,82 @@ TEST_F(DnsTest, WhatWasNotAskedForIsNotTaken) {
   });
 }
 
+TEST_F(DnsTest, WhatComesAlongPoisonsNothing) {
+  on_loop([] {
+    DnsServer server([](const DnsQuestion& question) -> std::vector<Packet> {
+      if (question.name == "bank.example") return usual(question);
+      DnsReply reply(question);
+      reply.cname("bank.example").a("192.0.2.66", 9999, "bank.example");
+      reply.additional(kA, {192, 0, 2, 66}, "bank.example").additional(kA, {192, 0, 2, 66}, "ns.example");
+      return {reply.take()};
+    });
+    Resolver resolver(asking(server));
+    const net::HostInfo shop = resolver.lookup("shop.example", {.family = AF_INET});
+    EXPECT_THAT(texts(shop.addresses), ElementsAre("192.0.2.66")) << "it is the shop's to say where the shop is";
+    EXPECT_EQ(shop.canonical_name, "bank.example");
+    EXPECT_THAT(texts(resolver.resolve("bank.example", {.family = AF_INET})), ElementsAre("192.0.2.1"));
+    EXPECT_THAT(server.asked(), ElementsAre("A shop.example", "A bank.example"));
+  });
+}
+
+TEST_F(DnsTest, AReplyCountsAtThePortThatAskedOnly) {
+  on_loop([] {
+    std::vector<DnsQuestion> questions;
+    DnsServer* self = nullptr;
+    DnsServer server([&](const DnsQuestion& question) -> std::vector<Packet> {
+      questions.push_back(question);
+      if (questions.size() < 2) {
+        while (questions.size() < 2) sleep_for(1ms);
+        return usual(question);
+      }
+      for (std::size_t i : {0, 1}) {  // right but for where it goes
+        const Packet forged = DnsReply(questions[i]).a("192.0.2.66").take();
+        self->send_to(questions[1 - i].from, forged);
+      }
+      return usual(question);
+    });
+    self = &server;
+    Resolver resolver(asking(server));
+    Scope scope;
+    for (const char* name : {"one.example", "two.example"}) {
+      scope
+          .spawn([&, name] {
+            EXPECT_THAT(texts(resolver.resolve(name, {.family = AF_INET})), ElementsAre("192.0.2.1")) << name;
+          })
+          .detach();
+    }
+    scope.join();
+    EXPECT_GE(resolver.stats().rejected, 1U) << "the other's port may be gone by then";
+  });
+}
+
+TEST_F(DnsTest, MoreThanWasOfferedIsAskedForByTcp) {
+  on_loop([] {
+    DnsServer server([](const DnsQuestion& question) -> std::vector<Packet> {
+      DnsReply reply(question);
+      for (int i = 0; i < 100; ++i) reply.a("192.0.2." + std::to_string(question.tcp ? i : 200));
+      return {reply.take()};
+    });
+    Resolver resolver(asking(server));
+    EXPECT_EQ(resolver.resolve("many.example", {.family = AF_INET}).front().host(), "192.0.2.0");
+    EXPECT_THAT(server.asked(), ElementsAre("A many.example", "A many.example over TCP"));
+  });
+}
+
+TEST_F(DnsTest, HugeAnswersAreBounded) {
+  on_loop([] {
+    DnsServer server([](const DnsQuestion& question) -> std::vector<Packet> {
+      if (!question.tcp) return {DnsReply(question).truncated().take()};
+      DnsReply reply(question);
+      for (int i = 0; i < 4000; ++i) reply.a("192.0.2." + std::to_string(i % 256));  // 64 KB
+      return {reply.take()};
+    });
+    Resolver resolver(asking(server));
+    EXPECT_EQ(resolver.resolve("huge.example").size(), 128U);
+    EXPECT_EQ(resolver.resolve("huge.example").size(), 128U) << "from the cache";
+  });
+}
+
 TEST_F(DnsTest, CutAnswersComeByTcp) {
   on_loop([] {
     DnsServer server([](const DnsQuestion& question) -> std::vector<Packet> {

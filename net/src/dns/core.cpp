@@ -289,7 +289,7 @@ AnswerPointer ResolverCore::find_host(std::string_view host, int family, Resolve
   std::string candidate;
   for (std::size_t i = 0; next_candidate(name, i, candidate); ++i) {
     failure = {};
-    answer = find_name(candidate, family, failure);
+    answer = find_name(std::move(candidate), family, failure);
     if (answer != nullptr) {
       if (kept_apart(family, *answer) && answer->expires > now())
         cache_.put(cache_.key_of(lower(host), kind_of(family)), answer, answer->expires);
@@ -321,19 +321,19 @@ bool ResolverCore::next_candidate(const DnsName& name, std::size_t& number, std:
   }
 }
 
-AnswerPointer ResolverCore::find_name(const std::string& name, int family, ResolveFailure& failure) {
-  if (family == AF_UNSPEC) return find_both(name, failure);
-  AnswerPointer answer = join(name, type_of(family)).get(failure);
-  if (answer != nullptr && !is_ordered(*answer)) return merge(name, {std::move(answer), nullptr}, true);
+AnswerPointer ResolverCore::find_name(std::string name, int family, ResolveFailure& failure) {
+  if (family == AF_UNSPEC) return find_both(std::move(name), failure);
+  AnswerPointer answer = join(std::move(name), type_of(family)).get(failure);
+  if (answer != nullptr && !is_ordered(*answer)) return merge({std::move(answer), nullptr}, true);
   return answer;
 }
 
-AnswerPointer ResolverCore::find_both(const std::string& name, ResolveFailure& failure) {
+AnswerPointer ResolverCore::find_both(std::string name, ResolveFailure& failure) {
   std::array<AnswerPointer, 2> answers;
   std::array<ResolveFailure, 2> failures;
   {
     Share v6 = join(name, RecordType::aaaa);  // under way while the other one is waited for
-    Share v4 = join(name, RecordType::a);
+    Share v4 = join(std::move(name), RecordType::a);
     answers[0] = v6.get(failures[0]);
     answers[1] = v4.get(failures[1]);
   }
@@ -341,7 +341,7 @@ AnswerPointer ResolverCore::find_both(const std::string& name, ResolveFailure& f
     return !each.error || each.error == DnsError::no_data || each.error == DnsError::no_such_name;
   };
   if (answers[0] != nullptr || answers[1] != nullptr) {
-    return merge(name, answers, is_certain(failures[0]) && is_certain(failures[1]));
+    return merge(answers, is_certain(failures[0]) && is_certain(failures[1]));
   }
   const bool first = !is_certain(failures[0]) || (is_certain(failures[1]) && failures[0].error == DnsError::no_data);
   failure = failures[first ? 0 : 1];
@@ -349,9 +349,8 @@ AnswerPointer ResolverCore::find_both(const std::string& name, ResolveFailure& f
 }
 
 /// The addresses of both families, in order. `whole`: that is all there is, and may be kept.
-AnswerPointer ResolverCore::merge(const std::string& name, const std::array<AnswerPointer, 2>& answers, bool whole) {
+AnswerPointer ResolverCore::merge(const std::array<AnswerPointer, 2>& answers, bool whole) {
   auto merged = std::make_shared<DnsAnswer>();
-  merged->name = name;
   TimePoint expires = bight::detail::saturating_add(now(), options_.order_kept);
   merged->ttl = 0xffffffffU;
   for (const AnswerPointer& each : answers) {
@@ -371,19 +370,19 @@ AnswerPointer ResolverCore::merge(const std::string& name, const std::array<Answ
 
 // --- Other records ---------------------------------------------------------------------------------------------------
 
-AnswerPointer ResolverCore::ask(const std::string& name, RecordType type, ResolveFailure& failure) {
+AnswerPointer ResolverCore::ask(std::string name, RecordType type, ResolveFailure& failure) {
   this_fiber::checkpoint();
-  Share share = join(name, type);
+  Share share = join(std::move(name), type);
   return share.get(failure);
 }
 
 AnswerPointer ResolverCore::find_records(std::string_view text, RecordType type, ResolveFailure& failure) {
   refresh();
   ++stats_.lookups;
-  const DnsName name = parse_name(text, NameKind::any, failure.error);
+  DnsName name = parse_name(text, NameKind::any, failure.error);
   if (shut_down_) failure.error = DnsError::shut_down;
   if (!failure.error && options_.backend == ResolverBackend::system) failure.error = DnsError::unsupported_query;
-  return failure.error ? nullptr : ask(name.text, type, failure);
+  return failure.error ? nullptr : ask(std::move(name.text), type, failure);
 }
 
 AnswerPointer ResolverCore::find_names(const Address& address, ResolveFailure& failure) {
@@ -404,7 +403,7 @@ AnswerPointer ResolverCore::find_names(const Address& address, ResolveFailure& f
 // --- Queries ---------------------------------------------------------------------------------------------------------
 
 /// Has a part in the query that is under way, or begins one.
-ResolverCore::Share ResolverCore::join(const std::string& name, RecordType type) {
+ResolverCore::Share ResolverCore::join(std::string name, RecordType type) {
   const DnsKey key = cache_.key_of(name, static_cast<std::uint16_t>(type));
   if (AnswerPointer known = cache_.find(key, now())) {
     ++stats_.cache_hits;
@@ -415,7 +414,7 @@ ResolverCore::Share ResolverCore::join(const std::string& name, RecordType type)
     return {*this, *same};
   }
   auto query = std::make_shared<DnsQuery>();
-  query->name = name;
+  query->name = std::move(name);
   query->type = type;
   query->hash = key.hash;
   in_flight_.emplace(key.hash, query);

@@ -67,13 +67,13 @@ class ResolverCore final : public std::enable_shared_from_this<ResolverCore>, pr
   [[nodiscard]] AnswerPointer find_known(std::string_view host, int family, DnsName& name, ResolveFailure& failure);
   [[nodiscard]] AnswerPointer find_fast(std::string_view host, int family, TimePoint time);
   [[nodiscard]] AnswerPointer find_local(const DnsName& name, int family, ResolveFailure& failure);
-  [[nodiscard]] AnswerPointer find_name(const std::string& name, int family, ResolveFailure& failure);
-  [[nodiscard]] AnswerPointer find_both(const std::string& name, ResolveFailure& failure);
-  [[nodiscard]] AnswerPointer merge(const std::string& name, const std::array<AnswerPointer, 2>& answers, bool whole);
+  [[nodiscard]] AnswerPointer find_name(std::string name, int family, ResolveFailure& failure);
+  [[nodiscard]] AnswerPointer find_both(std::string name, ResolveFailure& failure);
+  [[nodiscard]] AnswerPointer merge(const std::array<AnswerPointer, 2>& answers, bool whole);
   [[nodiscard]] bool next_candidate(const DnsName& name, std::size_t& number, std::string& candidate) const;
-  [[nodiscard]] AnswerPointer ask(const std::string& name, RecordType type, ResolveFailure& failure);
+  [[nodiscard]] AnswerPointer ask(std::string name, RecordType type, ResolveFailure& failure);
 
-  [[nodiscard]] Share join(const std::string& name, RecordType type);
+  [[nodiscard]] Share join(std::string name, RecordType type);
   void begin(const std::shared_ptr<DnsQuery>& query);
   void abandon(const std::shared_ptr<DnsQuery>& query) noexcept;
   void take_reply(DnsQuery& query, PacketView reply);

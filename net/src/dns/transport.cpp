@@ -17,8 +17,8 @@
 namespace bight::net::detail {
 namespace {
 
-constexpr std::size_t kInARow = 8;
-constexpr unsigned kBudget = 64;  // packets read in a row before other fibers get their turn
+constexpr std::size_t kInARow = 16;
+constexpr std::size_t kBudget = 64;  // packets read in a row before other fibers get their turn
 constexpr std::size_t kSentMax = 16;
 
 std::span<const std::byte> bytes_of(const Packet& packet) noexcept { return std::as_bytes(std::span(packet)); }
@@ -54,7 +54,7 @@ class Transport::Inbox {
   }
 
  private:
-  static constexpr std::size_t kPackets = 8;
+  static constexpr std::size_t kPackets = 16;
   static constexpr std::size_t kSize = 1280;  // more than was offered
 
   std::array<::mmsghdr, kPackets> headers_;
