@@ -22,23 +22,9 @@ Socket open_socket(const UnixDatagramOptions& options, std::error_code& error) n
 
 }  // namespace
 
-UnixDatagram& UnixDatagram::operator=(UnixDatagram&& other) noexcept {
-  if (this != &other) {
-    close();
-    socket_ = std::move(other.socket_);
-    options_ = other.options_;
-    address_ = std::move(other.address_);
-    owner_ = other.owner_;
-    device_ = other.device_;
-    inode_ = other.inode_;
-  }
-  return *this;
-}
-
 UnixDatagram UnixDatagram::open(const UnixDatagramOptions& options) {
   std::error_code error;
   UnixDatagram made;
-  made.options_ = options;
   made.socket_ = open_socket(options, error);
   if (error) bight::detail::throw_error(error, "make a Unix datagram socket");
   return made;
@@ -47,19 +33,11 @@ UnixDatagram UnixDatagram::open(const UnixDatagramOptions& options) {
 UnixDatagram UnixDatagram::bind(const UnixAddress& address, const UnixDatagramOptions& options,
                                 std::error_code& error) {
   UnixDatagram made;
-  made.options_ = options;
   Socket socket = open_socket(options, error);
   if (!error) detail::bind_name(socket, SOCK_DGRAM, address, options.mode, options.remove_stale, error);
   if (error) return made;
-  ::sockaddr_storage bound{};
-  const ::socklen_t length = socket.local_name(bound, error);
-  if (error) return made;
-  made.socket_ = std::move(socket);
-  made.address_ = UnixAddress::from_native(reinterpret_cast<const ::sockaddr*>(&bound), length);
-  made.owner_ = options.remove_on_close ? ::getpid() : 0;
-  const detail::FileIdentity identity = detail::identity_of(made.address_);
-  made.device_ = identity.device;
-  made.inode_ = identity.inode;
+  made.path_ = detail::BoundPath(socket, options.remove_on_close, error);
+  if (!error) made.socket_ = std::move(socket);
   return made;
 }
 
@@ -143,7 +121,7 @@ UnixReceived UnixDatagram::receive(std::span<std::byte> buffer, std::vector<Fd>*
 
 void UnixDatagram::close() noexcept {
   if (!socket_) return;
-  if (options_.remove_on_close) detail::remove_own_name(address_, owner_, {device_, inode_});
+  path_.remove();
   socket_.close();
 }
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <bight/error.hpp>
 #include <bight/net/unix.hpp>
@@ -10,28 +9,10 @@
 
 namespace bight::net {
 
-UnixListener::UnixListener(Socket socket, UnixAddress address, const UnixListenOptions& options)
+UnixListener::UnixListener(Socket socket, detail::BoundPath path, const UnixListenOptions& options) noexcept
     : acceptor_(std::move(socket), options.accept_budget, options.exhausted_pause),
       options_(options),
-      address_(std::move(address)),
-      owner_(options.remove_on_close ? ::getpid() : 0) {
-  const detail::FileIdentity identity = detail::identity_of(address_);
-  device_ = identity.device;
-  inode_ = identity.inode;
-}
-
-UnixListener& UnixListener::operator=(UnixListener&& other) noexcept {
-  if (this != &other) {
-    close();
-    acceptor_ = std::move(other.acceptor_);
-    options_ = other.options_;
-    address_ = std::move(other.address_);
-    owner_ = other.owner_;
-    device_ = other.device_;
-    inode_ = other.inode_;
-  }
-  return *this;
-}
+      path_(std::move(path)) {}
 
 UnixListener UnixListener::bind(const UnixAddress& address, const UnixListenOptions& options, std::error_code& error) {
   Socket socket = Socket::open(AF_UNIX, SOCK_STREAM, 0, error);
@@ -39,10 +20,9 @@ UnixListener UnixListener::bind(const UnixAddress& address, const UnixListenOpti
   detail::bind_name(socket, SOCK_STREAM, address, options.mode, options.remove_stale, error);
   if (!error) socket.listen(options.backlog, error);
   if (error) return {};
-  ::sockaddr_storage bound{};  // which a system chooses that is given no name
-  const ::socklen_t length = socket.local_name(bound, error);
+  detail::BoundPath path(socket, options.remove_on_close, error);
   if (error) return {};
-  return {std::move(socket), UnixAddress::from_native(reinterpret_cast<const ::sockaddr*>(&bound), length), options};
+  return {std::move(socket), std::move(path), options};
 }
 
 UnixListener UnixListener::bind(const UnixAddress& address, const UnixListenOptions& options) {
@@ -63,8 +43,7 @@ UnixStream UnixListener::accept() {
 
 void UnixListener::close() noexcept {
   if (!is_open()) return;
-  // First, so that a server that comes after this one does not find a path that is about to go.
-  detail::remove_own_name(address_, owner_, {device_, inode_});
+  path_.remove();
   acceptor_.close();
 }
 

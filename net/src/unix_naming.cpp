@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <string>
+#include <utility>
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,6 +27,18 @@ bool somebody_is_there(const UnixAddress& address, int type) {
   const ::socklen_t length = address.to_native(native);
   probe.connect(reinterpret_cast<const ::sockaddr*>(&native), length, error);
   return error != std::errc::connection_refused;
+}
+
+/// Which file a path leads to, so that another one by this name can be told. Zeros: none; in a simulated world.
+struct FileIdentity {
+  ::dev_t device = 0;
+  ::ino_t inode = 0;
+};
+
+FileIdentity identity_of(const UnixAddress& address) noexcept {
+  struct ::stat found {};
+  if (!address.is_path() || is_simulated() || ::lstat(address.name().data(), &found) != 0) return {};
+  return {found.st_dev, found.st_ino};
 }
 
 void bind_once(Socket& socket, const UnixAddress& address, std::error_code& error) noexcept {
@@ -54,18 +67,24 @@ void bind_name(Socket& socket, int type, const UnixAddress& address, std::option
   if (!error && sets_mode && ::chmod(path.c_str(), *mode) != 0) error.assign(errno, std::generic_category());
 }
 
-FileIdentity identity_of(const UnixAddress& address) noexcept {
-  struct ::stat found {};
-  if (!address.is_path() || is_simulated() || ::lstat(address.name().data(), &found) != 0) return {};
-  return {found.st_dev, found.st_ino};
+BoundPath::BoundPath(const Socket& socket, bool removes, std::error_code& error) {
+  ::sockaddr_storage bound{};  // which the system chooses when it is given no name
+  const ::socklen_t length = socket.local_name(bound, error);
+  if (error) return;
+  address_ = UnixAddress::from_native(reinterpret_cast<const ::sockaddr*>(&bound), length);
+  if (!removes || !address_.is_path()) return;
+  owner_ = ::getpid();
+  const FileIdentity identity = identity_of(address_);
+  device_ = identity.device;
+  inode_ = identity.inode;
 }
 
-void remove_own_name(const UnixAddress& address, ::pid_t owner, const FileIdentity& identity) noexcept {
-  if (!address.is_path() || owner != ::getpid()) return;
-  const FileIdentity now = identity_of(address);
-  if (now.device != identity.device || now.inode != identity.inode) return;
+void BoundPath::remove() noexcept {
+  if (owner_ == 0 || std::exchange(owner_, 0) != ::getpid()) return;
+  const FileIdentity now = identity_of(address_);
+  if (now.device != device_ || now.inode != inode_) return;
   std::error_code ignored;  // somebody has been faster
-  Socket::remove_name(address.name().data(), ignored);
+  Socket::remove_name(address_.name().data(), ignored);
 }
 
 }  // namespace bight::net::detail

@@ -319,5 +319,105 @@ TEST_F(Unix, IsServed) {
   });
 }
 
+// What serve() promises on TCP it keeps here.
+TEST_F(Unix, ServersHaveLimitsHandlesAndReports) {
+  std::vector<std::string> reports;
+  RunOptions loop;
+  loop.on_unhandled_error = [&](const UnhandledError& error) { reports.emplace_back(error.text); };
+  run(loop, [&] {
+    net::ServeControl control;
+    net::ServeOptions options;
+    options.connections_max = 2;
+    options.drain = 50ms;
+    options.control = &control;
+    auto listener = UnixListener::bind(at("x"));
+    auto server = spawn([&] {
+      return net::serve(
+          listener,
+          [](UnixStream peer) {
+            std::error_code error;
+            if (read_text(peer, 1) == "!") throw std::runtime_error("a handler's");
+            static_cast<void>(peer.read(error));  // until it goes
+          },
+          options);
+    });
+    yield();
+    auto first = UnixStream::connect(at("x"));
+    auto second = UnixStream::connect(at("x"));
+    auto third = UnixStream::connect(at("x"));  // waits in the queue
+    sleep_for(10ms);
+    EXPECT_EQ(control.stats().active, 2U);
+    EXPECT_EQ(control.stats().accepted, 2U);
+    first.write_all("!");
+    EXPECT_FALSE(first.read()) << "closed with its handler's end";
+    sleep_for(10ms);
+    EXPECT_EQ(control.stats().accepted, 3U);
+    EXPECT_EQ(control.stats().failed, 1U);
+
+    control.stop_accepting();
+    second.close();
+    sleep_for(10ms);
+    auto fourth = UnixStream::connect(at("x"));
+    sleep_for(10ms);
+    EXPECT_LE(control.stats().accepted, 4U);
+    control.finish();
+    const net::ServeStats stats = server.get();  // the drain is over before the third one has ended
+    EXPECT_EQ(stats.peak, 2U);
+    std::error_code error;
+    EXPECT_FALSE(third.read(error));
+  });
+  ASSERT_EQ(reports.size(), 1U);
+  EXPECT_NE(reports[0].find("a handler's"), std::string::npos);
+}
+
+TEST_F(Unix, ServersTakeProxyHeaders) {
+  on_loop([&] {
+    for (const auto proxy : {net::ProxyProtocol::required, net::ProxyProtocol::optional}) {
+      net::ServeControl control;
+      auto listener = UnixListener::bind(at("x"));
+      auto server = spawn([&] {
+        return net::serve(
+            listener,
+            [](UnixStream peer) {
+              peer.write_all(peer.proxy_header() != nullptr ? peer.proxy_header()->source->to_string() : "nobody");
+            },
+            {.proxy = proxy, .control = &control});
+      });
+      yield();
+      auto client = UnixStream::connect(at("x"));
+      client.write_all(net::proxy_header_v2(net::Address::parse("192.0.2.1:1"), net::Address::parse("192.0.2.1:2")));
+      EXPECT_EQ(read_text(client, 11), "192.0.2.1:1");
+      auto plain = UnixStream::connect(at("x"));
+      plain.write_all("no header, and long enough to see that");
+      std::error_code error;
+      const Chunk answer = plain.read(error);
+      EXPECT_EQ(answer.size(), proxy == net::ProxyProtocol::optional ? 6U : 0U);
+      control.finish();
+      EXPECT_EQ(server.get().rejected, proxy == net::ProxyProtocol::required ? 1U : 0U);
+      listener.close();
+    }
+  });
+}
+
+TEST_F(Unix, MovedListenersAndDatagramsKeepTheirPath) {
+  on_loop([&] {
+    auto listener = UnixListener::bind(at("x"));
+    UnixListener other = std::move(listener);
+    other = UnixListener::bind(at("y"));
+    if (!test::on_sim()) {
+      EXPECT_FALSE(std::filesystem::exists(folder_ + "/x")) << "assigned over, it is gone";
+      EXPECT_TRUE(std::filesystem::exists(folder_ + "/y"));
+    }
+    EXPECT_EQ(other.local_address(), at("y"));
+    auto datagrams = net::UnixDatagram::bind(at("z"));
+    datagrams = net::UnixDatagram::open();
+    if (!test::on_sim()) {
+      EXPECT_FALSE(std::filesystem::exists(folder_ + "/z"));
+    }
+    other.close();
+    EXPECT_FALSE(std::filesystem::exists(folder_ + "/y"));
+  });
+}
+
 }  // namespace
 }  // namespace bight

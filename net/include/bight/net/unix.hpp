@@ -82,6 +82,42 @@ struct Credentials {
 /// The most descriptors that the kernel passes with one message.
 inline constexpr std::size_t kPassedFdsMax = 253;
 
+namespace detail {
+
+/// The name that a socket was bound to, with the right to remove it if it is a path. Move-only; removes it when it
+/// goes.
+class BoundPath {
+ public:
+  BoundPath() noexcept = default;
+  /// Of a socket that was just bound by this process. `removes`: the path, when it goes.
+  BoundPath(const Socket& socket, bool removes, std::error_code& error);
+  BoundPath(BoundPath&& other) noexcept { swap(other); }
+  BoundPath& operator=(BoundPath&& other) noexcept {
+    BoundPath(std::move(other)).swap(*this);
+    return *this;
+  }
+  ~BoundPath() { remove(); }
+
+  [[nodiscard]] const UnixAddress& address() const noexcept { return address_; }
+  /// If this is the process that made it and it still leads to the same file.
+  void remove() noexcept;
+
+ private:
+  void swap(BoundPath& other) noexcept {
+    std::swap(address_, other.address_);
+    std::swap(owner_, other.owner_);
+    std::swap(device_, other.device_);
+    std::swap(inode_, other.inode_);
+  }
+
+  UnixAddress address_;
+  ::pid_t owner_ = 0;  // 0: nobody
+  ::dev_t device_ = 0;
+  ::ino_t inode_ = 0;
+};
+
+}  // namespace detail
+
 /// A connected byte stream. Move-only; closes when it goes.
 class UnixStream {
  public:
@@ -166,9 +202,6 @@ struct UnixListenOptions {
 class UnixListener {
  public:
   UnixListener() noexcept = default;
-  UnixListener(UnixListener&&) noexcept = default;
-  UnixListener& operator=(UnixListener&& other) noexcept;
-  ~UnixListener() { close(); }
   [[nodiscard]] static UnixListener bind(const UnixAddress& address, const UnixListenOptions& options = {});
   [[nodiscard]] static UnixListener bind(const UnixAddress& address, const UnixListenOptions& options,
                                          std::error_code& error);
@@ -177,10 +210,10 @@ class UnixListener {
   [[nodiscard]] UnixStream accept(std::error_code& error);
   void close() noexcept;
 
-  [[nodiscard]] UnixAddress local_address() const { return address_; }
+  [[nodiscard]] UnixAddress local_address() const { return path_.address(); }
   [[nodiscard]] UnixAddress local_address(std::error_code& error) const {
     error.clear();
-    return address_;
+    return path_.address();
   }
   void set_timeout(Duration limit) noexcept { acceptor_.socket().set_read_timeout(limit); }  ///< for each accept()
   [[nodiscard]] int backlog() const noexcept { return options_.backlog; }
@@ -188,14 +221,11 @@ class UnixListener {
   [[nodiscard]] Socket& socket() noexcept { return acceptor_.socket(); }
 
  private:
-  UnixListener(Socket socket, UnixAddress address, const UnixListenOptions& options);
+  UnixListener(Socket socket, detail::BoundPath path, const UnixListenOptions& options) noexcept;
 
   detail::Acceptor acceptor_;
   UnixListenOptions options_;
-  UnixAddress address_;
-  ::pid_t owner_ = 0;  // the process that may remove the path
-  ::dev_t device_ = 0;
-  ::ino_t inode_ = 0;
+  detail::BoundPath path_;  // goes first, so that a server that comes next does not find what is about to go
 };
 
 struct UnixDatagramOptions {
@@ -220,9 +250,6 @@ struct UnixReceived {
 class UnixDatagram {
  public:
   UnixDatagram() noexcept = default;
-  UnixDatagram(UnixDatagram&&) noexcept = default;
-  UnixDatagram& operator=(UnixDatagram&& other) noexcept;
-  ~UnixDatagram() { close(); }
   /// Unnamed: can send, but nobody can answer.
   [[nodiscard]] static UnixDatagram open(const UnixDatagramOptions& options = {});
   [[nodiscard]] static UnixDatagram bind(const UnixAddress& address, const UnixDatagramOptions& options = {});
@@ -250,7 +277,7 @@ class UnixDatagram {
 
   void set_timeout(Duration limit) noexcept { socket_.set_timeout(limit); }
   void close() noexcept;
-  [[nodiscard]] UnixAddress local_address() const { return address_; }
+  [[nodiscard]] UnixAddress local_address() const { return path_.address(); }
   [[nodiscard]] bool is_open() const noexcept { return static_cast<bool>(socket_); }
   [[nodiscard]] Socket& socket() noexcept { return socket_; }
 
@@ -259,11 +286,7 @@ class UnixDatagram {
                     std::error_code& error);
 
   Socket socket_;
-  UnixDatagramOptions options_;
-  UnixAddress address_;
-  ::pid_t owner_ = 0;
-  ::dev_t device_ = 0;
-  ::ino_t inode_ = 0;
+  detail::BoundPath path_;  // goes before the socket
 };
 
 /// As serve() of tcp.hpp, which see, for Unix sockets. Shards do not share such listeners.
