@@ -100,6 +100,12 @@ const ProxyHeader::Tlv* ProxyHeader::find(std::uint8_t type) const noexcept {
   return found == tlvs.end() ? nullptr : &*found;
 }
 
+ProxyBeginning begins_with_proxy_header(std::span<const std::byte> data) noexcept {
+  const std::string_view text(reinterpret_cast<const char*>(data.data()), data.size());
+  if (text.starts_with(kLineStart) || text.starts_with(kSignature)) return ProxyBeginning::yes;
+  return begins_alike(text, kLineStart) || begins_alike(text, kSignature) ? ProxyBeginning::maybe : ProxyBeginning::no;
+}
+
 std::size_t ProxyParser::wanted() const noexcept {
   if (done_ || complaint_ != nullptr) return 0;
   if (text_.size() < kSignature.size()) return kSignature.size() - text_.size();  // no header is shorter

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <sys/socket.h>
+#include <sys/uio.h>
+
 #include <algorithm>
 #include <array>
 #include <exception>
 #include <new>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include <bight/check.hpp>
@@ -52,12 +56,15 @@ class Server final : private detail::ServerFace {
  public:
   using Stream = decltype(std::declval<Listener&>().accept());
   using Handler = std::function<void(Stream)>;
+  static constexpr bool kHasAddresses = std::is_same_v<Stream, TcpStream>;
 
   Server(Listener& listener, const Handler& handler, const ServeOptions& options)
       : listener_(listener), handler_(handler), options_(options) {
     BIGHT_CHECK(options.connections_max > 0, "a server that may have no connection can not serve");
     BIGHT_CHECK(options.control == nullptr || !options.control->is_attached(),
                 "a ServeControl is used for two servers at a time");
+    BIGHT_CHECK(options.proxy != ProxyProtocol::optional || options.proxy_trusted || !kHasAddresses,
+                "a server that takes optional PROXY headers has to be told whom to believe: proxy_trusted");
     connection_options_.stack_size = options.stack_size;
     std::error_code ignored;
     address_ = listener.local_address(ignored).to_string();
@@ -98,6 +105,9 @@ class Server final : private detail::ServerFace {
   void start(Stream stream);
   void rest(const char* missing, const std::exception& error);
   void handle(Stream stream);
+  [[nodiscard]] bool admit(Stream& stream);
+  [[nodiscard]] bool trusts(Stream& stream) const;
+  [[nodiscard]] bool has_proxy_header(Stream& stream);
   [[nodiscard]] bool read_proxy_header(Stream& stream);
   void drain();
 
@@ -299,7 +309,7 @@ void Server<Listener>::rest(const char* missing, const std::exception& error) {
 template <class Listener>
 void Server<Listener>::handle(Stream stream) {
   try {
-    if (options_.proxy == ProxyProtocol::required && !read_proxy_header(stream)) {
+    if (!admit(stream)) {
       ++stats_.rejected;
       return;
     }
@@ -313,6 +323,56 @@ void Server<Listener>::handle(Stream stream) {
     ++stats_.failed;
     bight::detail::report_unhandled(std::current_exception(), where_);
   }
+}
+
+/// False: it is not to be served.
+template <class Listener>
+bool Server<Listener>::admit(Stream& stream) {
+  switch (options_.proxy) {
+    case ProxyProtocol::off: return true;
+    case ProxyProtocol::required: return trusts(stream) && read_proxy_header(stream);
+    case ProxyProtocol::optional: return !trusts(stream) || !has_proxy_header(stream) || read_proxy_header(stream);
+  }
+  return false;
+}
+
+template <class Listener>
+bool Server<Listener>::trusts(Stream& stream) const {
+  if constexpr (kHasAddresses) {
+    std::error_code error;
+    const Address peer = stream.peer_address(error);
+    return !options_.proxy_trusted || (!error && options_.proxy_trusted(peer));
+  } else {
+    return true;
+  }
+}
+
+/// Whether the stream begins with one. Takes nothing from it.
+template <class Listener>
+bool Server<Listener>::has_proxy_header(Stream& stream) {
+  ProxyBeginning beginning = ProxyBeginning::maybe;
+  const auto look = [&] {
+    std::array<std::byte, kProxyBeginningMax> buffer;
+    std::size_t seen = 0;
+    for (Duration pause = kLook; beginning == ProxyBeginning::maybe;) {
+      ::iovec piece{buffer.data(), buffer.size()};
+      ::msghdr message{};
+      message.msg_iov = &piece;
+      message.msg_iovlen = 1;
+      std::error_code error;
+      const std::size_t count = stream.socket().receive_message(message, MSG_PEEK, error);
+      if (error == std::errc::operation_canceled) this_fiber::checkpoint();
+      if (error || count == 0) return;  // the handler will find that out
+      beginning = begins_with_proxy_header(std::span(buffer).first(count));
+      if (beginning != ProxyBeginning::maybe) return;
+      // Some bytes of a header have come, which happens once in a blue moon. There is no waiting for more of them than
+      // are there, and at their end there are no more to come.
+      pause = count > seen ? kLook : std::min(pause * 2, kHoldBackMax);
+      seen = count;
+      sleep_for(pause);
+    }
+  };
+  return move_on_after(options_.proxy_timeout, look) && beginning == ProxyBeginning::yes;
 }
 
 /// False: there is none, or not in time.

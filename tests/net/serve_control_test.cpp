@@ -205,5 +205,105 @@ TEST_F(ServeControls, WithoutAHeaderThereIsNoConversation) {
   });
 }
 
+TEST_F(ServeControls, HeadersMayBeOptionalButOnlyFromThoseWhoAreTrusted) {
+  on_loop([] {
+    const std::string header = net::proxy_header_v1(Address::parse("192.0.2.1:1234"), Address::parse("192.0.2.2:80"));
+    bool trusted = true;
+    std::string asked;
+    net::ServeOptions options;
+    options.proxy = net::ProxyProtocol::optional;
+    options.proxy_timeout = 100ms;
+    options.proxy_trusted = [&](const Address& peer) {
+      asked = peer.to_string();
+      return trusted;
+    };
+    Serving server(tell_peer, options);
+    const auto answer_to = [&](std::string_view text) {
+      auto client = net::connect(server.address);
+      client.set_timeout(10s);
+      client.write_all(text);
+      const std::string own = client.local_address().to_string();
+      EXPECT_EQ(read_all(client).substr(0, 200),
+                (text == header + "hello" && trusted ? "192.0.2.1:1234" : own) + " said " +
+                    (trusted && text == header + "hello" ? "hello" : std::string(text)));
+      EXPECT_EQ(asked, own);
+    };
+    answer_to(header + "hello");
+    answer_to("hello");
+    answer_to("P");  // it may become one
+    answer_to("PROPFIND / HTTP/1.1");
+    answer_to("\r\n\r\n");
+    trusted = false;
+    answer_to(header + "hello");
+    trusted = true;
+    auto broken = net::connect(server.address);
+    broken.write_all("PROXY TCP4 nonsense\r\nhello");
+    std::error_code error;
+    EXPECT_FALSE(broken.read(error));
+    server.control.finish();
+    const net::ServeStats stats = server.fiber.get();
+    EXPECT_EQ(stats.rejected, 1U);
+    EXPECT_EQ(stats.failed, 0U);
+  });
+}
+
+TEST_F(ServeControls, AHeaderThatComesInPieces) {
+  on_loop([] {
+    net::ServeOptions options;
+    options.proxy = net::ProxyProtocol::optional;
+    options.proxy_trusted = [](const Address& peer) { return peer.is_loopback(); };
+    Serving server(tell_peer, options);
+    const Address from = Address::parse("[2001:db8::1]:1234");
+    for (const std::string& header : {net::proxy_header_v1(from, from), net::proxy_header_v2(from, from)}) {
+      auto client = net::connect(server.address);
+      for (const char c : header) {
+        client.write_all(std::string_view(&c, 1));
+        sleep_for(1ms);
+      }
+      client.write_all("hello");
+      EXPECT_EQ(read_all(client), "[2001:db8::1]:1234 said hello");
+    }
+    server.control.finish();
+    EXPECT_EQ(server.fiber.get().rejected, 0U);
+  });
+}
+
+TEST_F(ServeControls, WhoWaitsToBeSpokenToHasNoHeader) {
+  on_loop([] {
+    net::ServeOptions options;
+    options.proxy = net::ProxyProtocol::optional;
+    options.proxy_timeout = 20ms;
+    options.proxy_trusted = [](const Address&) { return true; };
+    Serving server([](TcpStream peer) { peer.write_all("220 welcome"); }, options);
+    auto client = net::connect(server.address);
+    EXPECT_EQ(read_all(client), "220 welcome");
+    server.control.finish();
+    server.fiber.join();
+  });
+}
+
+TEST_F(ServeControls, RequiredOfThoseWhoAreTrusted) {
+  on_loop([] {
+    net::ServeOptions options;
+    options.proxy = net::ProxyProtocol::required;
+    options.proxy_trusted = [](const Address&) { return false; };
+    Serving server(tell_peer, options);
+    auto client = net::connect(server.address);
+    client.write_all(net::proxy_header_v1(client.local_address(), server.address) + "hello");
+    std::error_code error;
+    EXPECT_FALSE(client.read(error));
+    server.control.finish();
+    EXPECT_EQ(server.fiber.get().rejected, 1U);
+  });
+}
+
+TEST_F(ServeControls, OptionalForEverybodyIsRefused) {
+  EXPECT_DEATH(run([] {
+                 auto listener = TcpListener::bind("127.0.0.1:0");
+                 net::serve(listener, tell_peer, {.proxy = net::ProxyProtocol::optional});
+               }),
+               "whom to believe");
+}
+
 }  // namespace
 }  // namespace bight

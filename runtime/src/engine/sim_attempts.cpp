@@ -116,9 +116,10 @@ int SimAttempts::receive_message(SimSocket& socket, ::msghdr& message, int flags
   // Of a TCP connection: bytes, and nothing else.
   const std::span<const ::iovec> pieces(message.msg_iov, message.msg_iovlen);
   const auto first = std::find_if(pieces.begin(), pieces.end(), [](const ::iovec& each) { return each.iov_len > 0; });
-  if ((flags & ~MSG_TRUNC) != 0) return -EOPNOTSUPP;
-  const int count =
-      first == pieces.end() ? 0 : receive(socket, {static_cast<std::byte*>(first->iov_base), first->iov_len});
+  if ((flags & ~(MSG_TRUNC | MSG_PEEK)) != 0) return -EOPNOTSUPP;
+  const int count = first == pieces.end() ? 0
+                                          : receive(socket, {static_cast<std::byte*>(first->iov_base), first->iov_len},
+                                                    (flags & MSG_PEEK) != 0);
   if (count >= 0) message.msg_namelen = message.msg_controllen = static_cast<unsigned>(message.msg_flags = 0);
   return count;
 }
@@ -190,12 +191,13 @@ int SimAttempts::write_pipe(SimPipe& pipe, std::span<const std::byte> data) {
   return as_result(count);
 }
 
-int SimAttempts::receive(SimSocket& socket, std::span<std::byte> buffer) {
+int SimAttempts::receive(SimSocket& socket, std::span<std::byte> buffer, bool peeks) {
   if (buffer.empty()) return 0;
   const int there = available(socket);
   if (there <= 0) return there;
   std::size_t count = std::min(static_cast<std::size_t>(there), buffer.size());
   count = shorten(count, core_.faults().short_read, core_.counters().short_reads);
+  if (peeks) return as_result(socket.end->received.peek(buffer.first(count)));
   return as_result(net_.receive(*socket.end, buffer.first(count)));
 }
 

@@ -34,7 +34,7 @@ class SimAttempts {
   [[nodiscard]] int attempt_pipe(SimSocket& socket, Op& op);
   [[nodiscard]] int read_pipe(SimPipe& pipe, std::span<std::byte> buffer);
   [[nodiscard]] int write_pipe(SimPipe& pipe, std::span<const std::byte> data);
-  [[nodiscard]] int receive(SimSocket& socket, std::span<std::byte> buffer);
+  [[nodiscard]] int receive(SimSocket& socket, std::span<std::byte> buffer, bool peeks = false);
   [[nodiscard]] int receive_lent(SimSocket& socket, Op& op);
   [[nodiscard]] int send(SimSocket& socket, std::span<const ::iovec> pieces);
   [[nodiscard]] int accept(SimSocket& socket);

@@ -17,11 +17,17 @@ class SimBytes {
 
   void push(std::span<const std::byte> data) { bytes_.insert(bytes_.end(), data.begin(), data.end()); }
 
-  /// Moves what fits into `buffer`. Returns how much that was.
-  std::size_t pop(std::span<std::byte> buffer) noexcept {
+  /// Copies what fits into `buffer`. Returns how much that was.
+  std::size_t peek(std::span<std::byte> buffer) const noexcept {
     const std::size_t count = std::min(buffer.size(), size());
+    if (count != 0) std::memcpy(buffer.data(), bytes_.data() + head_, count);
+    return count;
+  }
+
+  /// The same, and they are gone.
+  std::size_t pop(std::span<std::byte> buffer) noexcept {
+    const std::size_t count = peek(buffer);
     if (count == 0) return 0;
-    std::memcpy(buffer.data(), bytes_.data() + head_, count);
     head_ += count;
     compact();
     return count;

@@ -320,14 +320,15 @@ int SimUnix::receive(SimSocket& socket, ::msghdr& message, int flags) {
 }
 
 int SimUnix::receive_bytes(SimUnixEnd& end, ::msghdr& message, int flags) {
-  if ((flags & MSG_PEEK) != 0) return -EOPNOTSUPP;
   std::size_t count = std::min({end.bytes.size(), sim_size(message), std::size_t{INT_MAX}});
   count = shorten(count, core_.faults().short_read, core_.counters().short_reads);
   std::vector<std::byte> data(count);
-  end.bytes.pop(data);
+  const bool peeks = (flags & MSG_PEEK) != 0;
+  peeks ? end.bytes.peek(data) : end.bytes.pop(data);
   sim_scatter(data, message);
   message.msg_flags = 0;
   tell_sender(end, {}, message);
+  if (peeks) return static_cast<int>(count);
   if (const auto peer = end.peer.lock()) stir(*peer, SimDirection::out);
   return static_cast<int>(count);
 }

@@ -73,6 +73,12 @@ class ProxyParser {
   ProxyHeader header_;
 };
 
+/// Whether what begins with these bytes begins with a header: `maybe`, if they are too few to tell.
+enum class ProxyBeginning : unsigned char { no, maybe, yes };
+[[nodiscard]] ProxyBeginning begins_with_proxy_header(std::span<const std::byte> data) noexcept;
+/// With so many bytes there is no maybe.
+inline constexpr std::size_t kProxyBeginningMax = 12;
+
 /// A header to send in front of everything else. Addresses of different families: of an unknown connection.
 [[nodiscard]] std::string proxy_header_v1(const Address& source, const Address& destination);
 [[nodiscard]] std::string proxy_header_v2(const Address& source, const Address& destination,

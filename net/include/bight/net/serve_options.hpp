@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 
+#include <bight/net/address.hpp>
 #include <bight/net/proxy_protocol.hpp>
 #include <bight/time.hpp>
 
@@ -16,11 +17,17 @@ namespace bight::net {
 class ServeControl;
 
 /// Whether connections begin with a header that says whom they really come from: proxy_protocol.hpp.
+///
+/// Whoever is believed can pretend to be anybody: in logs, limits and rules of access. So only proxies must be: either
+/// nobody else can reach the listener, or ServeOptions::proxy_trusted knows them.
 enum class ProxyProtocol : unsigned char {
   off,
-  /// Each has to; those that do not are closed. Only for listeners that nobody but the proxies can reach: who can, can
-  /// pretend to be anybody.
+  /// Each has to; those that do not, or that come from somebody who is not trusted, are closed.
   required,
+  /// A header is taken if it comes from somebody who is trusted. Connections without one (a health check, a client of
+  /// the proxy's own host) are what they seem to be; from others a header is data like any other. For listeners on TCP
+  /// proxy_trusted has to be set. One whose peer waits to be spoken to first is taken to have none after proxy_timeout.
+  optional,
 };
 
 struct ServeOptions {
@@ -34,6 +41,9 @@ struct ServeOptions {
   /// for nothing in particular. Not when the caller is cancelled. Must not wait.
   std::function<void()> on_drain{};
   ProxyProtocol proxy = ProxyProtocol::off;
+  /// Whose headers are believed, by the address that the connection comes from. Empty: everybody's, with `required`.
+  /// Not asked on Unix sockets, where the permissions of the path say who can connect. Must not wait.
+  std::function<bool(const Address&)> proxy_trusted{};
   Duration proxy_timeout = std::chrono::seconds(5);         ///< for the whole of the header
   std::size_t proxy_header_max = ProxyParser::kDefaultMax;  ///< bytes
   ServeControl* control = nullptr;                          ///< a handle for others; outlives the call
