@@ -48,7 +48,8 @@ template <class Body>
 [[nodiscard]] Ended in_namespace(const std::string& setup, Body&& body) {
   return in_child([&] {
     if (!detail::enter_namespace()) return kNoNamespace;
-    const std::string all = "set -e; PATH=$PATH:/sbin:/usr/sbin; ip link set lo up; " + (setup.empty() ? "true" : setup);
+    const std::string all =
+        "set -e; PATH=$PATH:/sbin:/usr/sbin; ip link set lo up; " + (setup.empty() ? "true" : setup);
     if (std::system(("{ " + all + "; } >/dev/null").c_str()) != 0) return kNoNamespace;
     body();
     return 0;
