@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 CONSUMER = HERE / "consumer.cpp"
 DOCUMENTS = ("README.md", "docs/tour.md", "docs/cancellation.md", "docs/guide-from-threads-gevent-asyncio-go.md",
              "docs/subprocess-and-signals.md", "docs/processes-and-shards.md", "docs/files.md", "docs/dns.md",
-             "docs/networking.md")
+             "docs/networking.md", "docs/tls.md")
 
 
 def skip(why):
@@ -69,6 +69,8 @@ def check_documents(prefix, flags, compiler):
         bodies = ""
         for line, is_body, code in blocks:
             if "<bight/http/" in code and not (prefix / "include/bight/http").exists():
+                continue
+            if "<bight/net/tls" in code and not (prefix / "include/bight/net/tls.hpp").exists():
                 continue
             count += 1
             code = f'#line {line + 1} "{path}"\n{code}'
