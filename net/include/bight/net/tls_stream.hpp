@@ -117,7 +117,7 @@ class TlsStream {
   void read_exactly(std::span<std::byte> buffer);
   void read_exactly(std::span<std::byte> buffer, std::error_code& error);
 
-  /// Some of `data`, 64 KiB at most; returns how much.
+  /// Some of `data`, 48 KiB at most; returns how much.
   std::size_t write(std::span<const std::byte> data);
   std::size_t write(std::span<const std::byte> data, std::error_code& error);
   /// All of it, in records of 16 KiB, several to a packet.
