@@ -46,9 +46,10 @@ void TlsState::handshake(std::error_code& error) {
   }
 }
 
-/// What a handshake that was cancelled at its very end has left.
+/// What a handshake that was cancelled at its very end has left. Who has the turn to write sends it anyhow; to wait for
+/// that would keep a reader from reading.
 void TlsState::send_rest(std::error_code& error) {
-  if (!has_unsent() || !lock_writing(error)) return;
+  if (!has_unsent() || !write_turn_.try_lock()) return;
   static_cast<void>(send(error));
   write_turn_.unlock();
 }

@@ -52,6 +52,11 @@ const BIO_METHOD* engine_bio() noexcept {
   return method;
 }
 
+/// Emptying a queue that is empty is not for nothing: it is a good part of what a small record costs here.
+void begin_call() noexcept {
+  if (ERR_peek_error() != 0) ERR_clear_error();
+}
+
 /// What a ClientHello's extension says; empty if there is none.
 std::string_view extension(SSL* ssl, unsigned type) noexcept {
   const unsigned char* data = nullptr;
@@ -297,7 +302,7 @@ TlsEngine::Read TlsEngine::read(std::span<std::byte> buffer) {
   std::size_t count = 0;
   do {
     std::size_t got = 0;
-    ERR_clear_error();
+    begin_call();
     if (SSL_read_ex(ssl_, buffer.data() + count, buffer.size() - count, &got) != 1) {
       const Step step = step_after(0);
       return {count, count > 0 ? Step::done : step};  // what is to be said of the rest, the next call will say again
@@ -317,7 +322,7 @@ TlsEngine::Read TlsEngine::read_in_place(std::span<std::byte> input) {
     const std::size_t room = input.size() - input_.size() + TlsFraming::whole_record(input_) - count;
     std::byte none{};
     std::size_t got = 0;
-    ERR_clear_error();
+    begin_call();
     if (SSL_read_ex(ssl_, room > 0 ? input.data() + count : &none, std::max<std::size_t>(room, 1), &got) != 1) {
       const Step step = step_after(0);
       return {count, count > 0 ? Step::done : step};
@@ -330,7 +335,7 @@ TlsEngine::Read TlsEngine::read_in_place(std::span<std::byte> input) {
 bool TlsEngine::write(std::span<const std::byte> data) {
   if (error_) return false;
   std::size_t written = 0;
-  ERR_clear_error();
+  begin_call();
   const int result = SSL_write_ex(ssl_, data.data(), data.size(), &written);
   if (result == 1 && written == data.size()) return true;
   fail_by_queue(SSL_get_error(ssl_, result));
