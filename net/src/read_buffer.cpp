@@ -23,20 +23,6 @@ std::span<std::byte> ReadBuffer::room(std::size_t wanted) {
   return std::span(bytes_).subspan(end_);
 }
 
-void ReadBuffer::consume(std::size_t count) noexcept {
-  begin_ += count;
-  searched_ = 0;
-}
-
-std::size_t ReadBuffer::find(std::string_view delimiter) noexcept {
-  const std::string_view all = text_of(unread());
-  if (last_delimiter_ != delimiter.size()) searched_ = 0;
-  last_delimiter_ = delimiter.size();
-  const std::size_t at = all.find(delimiter, searched_);
-  searched_ = all.size() >= delimiter.size() ? all.size() - delimiter.size() + 1 : 0;
-  return at;
-}
-
 void throw_buffered(std::error_code error, const char* attempt) {
   bight::detail::throw_error(error, std::string(attempt) + " with a buffer");
 }

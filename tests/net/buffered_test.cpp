@@ -127,6 +127,35 @@ TEST_F(Buffered, ACancelledReadLosesNothing) {
   });
 }
 
+TEST_F(Buffered, AnInterruptedSearchDoesNotMisleadTheNext) {
+  on_loop([] {
+    auto [mine, theirs] = MemoryStream::pair();
+    BufferedReader reader(mine);
+    theirs.write_all("one;two,");
+    std::error_code error;
+    EXPECT_TRUE(move_on_after(1ms, [&] { static_cast<void>(reader.read_until(":", 100, error)); })) << "it is told";
+    EXPECT_EQ(error, std::errc::operation_canceled);
+    const auto got = reader.read_until(";", 100);
+    ASSERT_TRUE(got);
+    EXPECT_EQ(text_of(*got), "one");
+  });
+}
+
+TEST_F(Buffered, TheLastLineHasALimitToo) {
+  on_loop([] {
+    hearing("a\nlonger", [](auto& reader) {
+      EXPECT_EQ(reader.read_line(5), "a");
+      std::error_code error;
+      EXPECT_FALSE(reader.read_line(5, error));
+      EXPECT_EQ(error, std::errc::message_size);
+    });
+    hearing("a\nlonger", [](auto& reader) {
+      EXPECT_EQ(reader.read_line(6), "a");
+      EXPECT_EQ(reader.read_line(6), "longer");
+    });
+  });
+}
+
 TEST_F(Buffered, WritesAreGathered) {
   on_loop([] {
     auto [mine, theirs] = MemoryStream::pair(1000);

@@ -36,9 +36,7 @@ class ReadBuffer {
   /// Where to read to: what `wanted` bytes in all need, or some, as far as it may grow. Throws std::bad_alloc.
   [[nodiscard]] std::span<std::byte> room(std::size_t wanted);
   void filled(std::size_t count) noexcept { end_ += count; }
-  void consume(std::size_t count) noexcept;
-  /// Where `delimiter` begins in what is unread; npos: nowhere. Looks at each byte once.
-  [[nodiscard]] std::size_t find(std::string_view delimiter) noexcept;
+  void consume(std::size_t count) noexcept { begin_ += count; }
   [[nodiscard]] std::size_t most() const noexcept { return most_; }
 
  private:
@@ -47,8 +45,6 @@ class ReadBuffer {
   std::vector<std::byte> bytes_;
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
-  std::size_t searched_ = 0;  // of what is unread, without a delimiter in it
-  std::string_view::size_type last_delimiter_ = 0;
 };
 
 [[noreturn]] void throw_buffered(std::error_code error, const char* attempt);
@@ -147,22 +143,10 @@ class BufferedReader {
   /// Takes what is before the next `delimiter`, and that, too, which the view leaves out. Nothing: the stream has ended
   /// there; if it does with bytes before it: connection_aborted. The delimiter is not empty.
   [[nodiscard]] std::optional<View> read_until(std::string_view delimiter, std::size_t limit, std::error_code& error) {
-    error.clear();
-    for (;;) {
-      const std::size_t at = buffer_.find(delimiter);
-      const View all = buffer_.unread();
-      if (at == std::string_view::npos ? all.size() > limit + delimiter.size() : at > limit) {
-        error = std::make_error_code(std::errc::message_size);
-        return std::nullopt;
-      }
-      if (at != std::string_view::npos) {
-        buffer_.consume(at + delimiter.size());
-        return all.first(at);
-      }
-      if (fill(all.size() + 1, error)) continue;
-      if (!error && !all.empty()) error = std::make_error_code(std::errc::connection_aborted);
-      return std::nullopt;
-    }
+    View record;
+    if (cut(delimiter, limit, record, error)) return record;
+    if (!error && !buffer_.unread().empty()) error = std::make_error_code(std::errc::connection_aborted);
+    return std::nullopt;
   }
   [[nodiscard]] std::optional<View> read_until(std::string_view delimiter, std::size_t limit) {
     return throwing("read", [&](std::error_code& error) { return read_until(delimiter, limit, error); });
@@ -171,22 +155,16 @@ class BufferedReader {
   /// The next line, without its end ("\n" or "\r\n"). Nothing: the stream has ended; the last line may do without an
   /// end. `limit`: bytes, with a "\r".
   [[nodiscard]] std::optional<std::string_view> read_line(std::size_t limit, std::error_code& error) {
-    const std::optional<View> line = read_until("\n", limit, error);
-    if (line) {
-      std::string_view text = detail::text_of(*line);
+    View line;
+    if (cut("\n", limit, line, error)) {
+      std::string_view text = detail::text_of(line);
       if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
       return text;
     }
-    if (error != std::errc::connection_aborted || buffer_.unread().empty()) return std::nullopt;
-    std::error_code ended;
-    if (!peek(buffer_.unread().size() + 1, ended).empty() &&
-        !ended) {  // it is the end rather than the stream's own error
-      error.clear();
-      const View rest = buffer_.unread();
-      buffer_.consume(rest.size());
-      return detail::text_of(rest);
-    }
-    return std::nullopt;
+    const View rest = buffer_.unread();
+    if (error || rest.empty()) return std::nullopt;
+    buffer_.consume(rest.size());
+    return detail::text_of(rest);
   }
   [[nodiscard]] std::optional<std::string_view> read_line(std::size_t limit = kLineMax) {
     return throwing("read a line", [&](std::error_code& error) { return read_line(limit, error); });
@@ -198,6 +176,26 @@ class BufferedReader {
   [[nodiscard]] S& stream() noexcept { return *stream_; }
 
  private:
+  /// Takes what is before the next delimiter, and that. False: an error, or without one the stream's end, with at most
+  /// `limit` bytes before it.
+  bool cut(std::string_view delimiter, std::size_t limit, View& record, std::error_code& error) {
+    error.clear();
+    for (std::size_t searched = 0;;) {
+      const View all = buffer_.unread();
+      const std::size_t at = detail::text_of(all).find(delimiter, searched);
+      const bool found = at != std::string_view::npos;
+      if (found && at <= limit) {
+        buffer_.consume(at + delimiter.size());
+        record = all.first(at);
+        return true;
+      }
+      searched = all.size() >= delimiter.size() ? all.size() - delimiter.size() + 1 : 0;
+      const bool too_long = found || all.size() > limit + delimiter.size();
+      if (!too_long && fill(all.size() + 1, error)) continue;
+      if (too_long || (!error && all.size() > limit)) error = std::make_error_code(std::errc::message_size);
+      return false;
+    }
+  }
   /// False: the stream has ended, or an error.
   bool fill(std::size_t wanted, std::error_code& error) {
     const std::span<std::byte> room = buffer_.room(wanted);
