@@ -421,6 +421,24 @@ def run_dns(folder, engine):
     check(run("resolve", "--tries", "x", "localhost").returncode == 2, "a wrong call is not told")
     done = run("dns_mass_resolve", "--count", "500")
     check((done.returncode, done.stdout) == (0, lines_of("500 of 500 names found")), done)
+    check("%" not in done.stderr, "a progress bar where nobody looks")
+    for wrong in ("-x",), ("one", "two"), ("--server", "127.0.0.1:0"), ("--count", "0"):
+        done = run("dns_mass_resolve", *wrong)
+        check(done.returncode == 2 and "--help" in done.stderr and not done.stdout, done)
+    done = run("dns_mass_resolve", "/nowhere/names")
+    said = lines_of("dns_mass_resolve: open /nowhere/names: No such file or directory")
+    check((done.returncode, done.stderr) == (1, said), done)
+    for call in ("resolve", "localhost"), ("dns_mass_resolve", "--count", "1"):
+        with open("/dev/full", "w", encoding="ascii") as full:
+            done = subprocess.run([folder / call[0], *call[1:]], env=environment, stdout=full, stderr=subprocess.PIPE,
+                                  text=True, timeout=PATIENCE)
+        check(done.returncode == 1 and "write: No space left on device" in done.stderr, done)
+    screen, terminal = os.openpty()
+    with os.fdopen(screen, "rb", buffering=0) as screen, os.fdopen(terminal, "wb") as terminal:
+        subprocess.run([folder / "dns_mass_resolve", "--count", "50"], env=environment, stdout=subprocess.DEVNULL,
+                       stderr=terminal, timeout=PATIENCE, check=True)
+        shown = screen.read(65536).decode()
+    check(shown.startswith("\r[") and "] 100 %\r\n" in shown and " names a second" in shown, repr(shown))
 
 
 def main():
