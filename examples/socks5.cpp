@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// A SOCKS5 server (RFC 1928) without authentication, for CONNECT to addresses: `curl --socks5 127.0.0.1:1080 …`. Names
-// are left to the client (curl's --socks5 rather than --socks5-hostname).
+// A SOCKS5 server (RFC 1928) without authentication, for CONNECT: `curl --socks5-hostname 127.0.0.1:1080 …`.
+
+#include <arpa/inet.h>
 
 #include <array>
 #include <chrono>
 #include <cstdio>
-#include <cstring>
 #include <exception>
 #include <optional>
 #include <string>
 
 #include <bight/deadline.hpp>
 #include <bight/net/copy_both.hpp>
+#include <bight/net/dial.hpp>
 #include <bight/net/tcp.hpp>
 #include <bight/run.hpp>
 
@@ -20,7 +21,7 @@ namespace net = bight::net;
 
 namespace {
 
-enum : unsigned char { kVersion = 5, kConnect = 1, kV4 = 1, kV6 = 4, kNoMethod = 0xff };
+enum : unsigned char { kVersion = 5, kConnect = 1, kV4 = 1, kName = 3, kV6 = 4, kNoMethod = 0xff };
 enum class Answer : unsigned char { succeeded = 0, failed = 1, refused = 5, unknown_command = 7, unknown_address = 8 };
 
 template <std::size_t N>
@@ -42,28 +43,36 @@ std::uint16_t take_port(net::TcpStream& client) {
   return static_cast<std::uint16_t>(bytes[0] << 8U | bytes[1]);
 }
 
-std::optional<net::Address> take_address(net::TcpStream& client, unsigned kind) {
+struct Target {
+  std::string host;
+  std::uint16_t port = 0;
+};
+
+template <std::size_t N>
+std::string take_numeric(net::TcpStream& client, int family) {
+  const auto bytes = take<N>(client);
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  return ::inet_ntop(family, bytes.data(), text.data(), text.size());
+}
+
+std::optional<Target> take_target(net::TcpStream& client, unsigned kind) {
+  Target target;
   if (kind == kV4) {
-    const auto bytes = take<4>(client);
-    ::sockaddr_in native{};
-    native.sin_family = AF_INET;
-    std::memcpy(&native.sin_addr, bytes.data(), bytes.size());
-    native.sin_port = htons(take_port(client));
-    return net::Address::from_native(reinterpret_cast<const ::sockaddr*>(&native), sizeof native);
+    target.host = take_numeric<4>(client, AF_INET);
+  } else if (kind == kV6) {
+    target.host = take_numeric<16>(client, AF_INET6);
+  } else if (kind == kName) {
+    target.host.resize(take<1>(client)[0]);
+    client.read_exactly(std::as_writable_bytes(std::span(target.host)));
+  } else {
+    return std::nullopt;
   }
-  if (kind == kV6) {
-    const auto bytes = take<16>(client);
-    ::sockaddr_in6 native{};
-    native.sin6_family = AF_INET6;
-    std::memcpy(&native.sin6_addr, bytes.data(), bytes.size());
-    native.sin6_port = htons(take_port(client));
-    return net::Address::from_native(reinterpret_cast<const ::sockaddr*>(&native), sizeof native);
-  }
-  return std::nullopt;
+  target.port = take_port(client);
+  return target;
 }
 
 /// What the client wants to be connected to. Nothing: it has been told why not.
-std::optional<net::Address> negotiate(net::TcpStream& client) {
+std::optional<Target> negotiate(net::TcpStream& client) {
   const auto greeting = take<2>(client);
   if (greeting[0] != kVersion) return std::nullopt;
   bool without_authentication = false;
@@ -72,21 +81,21 @@ std::optional<net::Address> negotiate(net::TcpStream& client) {
   if (!without_authentication) return std::nullopt;
   const auto request = take<4>(client);
   if (request[0] != kVersion) return std::nullopt;
-  std::optional<net::Address> address = take_address(client, request[3]);
-  if (!address) {
+  std::optional<Target> target = take_target(client, request[3]);
+  if (!target) {
     answer(client, Answer::unknown_address);
   } else if (request[1] != kConnect) {
     answer(client, Answer::unknown_command);
-    address.reset();
+    target.reset();
   }
-  return address;
+  return target;
 }
 
 void serve_client(net::TcpStream client) {
-  const auto address = bight::with_timeout(10s, [&] { return negotiate(client); });
-  if (!address) return;
+  const auto target = bight::with_timeout(10s, [&] { return negotiate(client); });
+  if (!target) return;
   std::error_code error;
-  net::TcpStream server = net::connect(*address, {.timeout = 10s}, error);
+  net::TcpStream server = net::connect(target->host, target->port, {.timeout = 10s}, error);
   if (error) {
     answer(client, error == std::errc::connection_refused ? Answer::refused : Answer::failed);
     return;
