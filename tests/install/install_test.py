@@ -20,9 +20,10 @@ from pathlib import Path
 SKIPPED = 77
 HERE = Path(__file__).resolve().parent
 CONSUMER = HERE / "consumer.cpp"
+EXAMPLES = HERE.parent.parent / "examples"
 DOCUMENTS = ("README.md", "docs/tour.md", "docs/cancellation.md", "docs/guide-from-threads-gevent-asyncio-go.md",
              "docs/subprocess-and-signals.md", "docs/processes-and-shards.md", "docs/files.md", "docs/dns.md",
-             "docs/networking.md", "docs/tls.md")
+             "docs/networking.md", "docs/tls.md", "docs/clients-of-real-servers.md")
 
 
 def skip(why):
@@ -57,7 +58,7 @@ def blocks_of(text):
 
 
 def check_documents(prefix, flags, compiler):
-    """What documents show compiles: a block marked ```cpp by itself, one marked ```cpp body as a function's body, with
+    """What documents show compiles, also against the examples' own headers: a block marked ```cpp by itself, one marked ```cpp body as a function's body, with
     the names of fragments.hpp. The bodies of a document are compiled together: there are many of them."""
     count = 0
     for document in DOCUMENTS:
@@ -81,8 +82,8 @@ def check_documents(prefix, flags, compiler):
         if bodies:
             sources.append((f"#include <fragments.hpp>\n{bodies}", ["-Wno-unused-variable", f"-I{HERE}"]))
         for code, lenient in sources:
-            run(*compiler, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", *lenient, "-x", "c++", *flags,
-                "-", input=code)
+            run(*compiler, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", *lenient, f"-I{EXAMPLES}", "-x",
+                "c++", *flags, "-", input=code)
     print(f"{count} blocks of C++ in {', '.join(DOCUMENTS)} compile")
 
 
