@@ -183,7 +183,10 @@ TEST_F(Postgres, LargeResultsAreCopiedWhileOthersGoOn) {
     int others = 0;
     auto other = spawn([&] {
       Connection connection(info());
-      for (; !done; ++others) connection.query("select 1");
+      while (!done) {
+        connection.query("select 1");
+        ++others;
+      }
     });
     Connection connection(info());
     std::size_t bytes = 0;
