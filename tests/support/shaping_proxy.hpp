@@ -75,7 +75,7 @@ class ShapingProxy {
       const auto way = std::make_shared<Channel<Piece>>(kPieces);
       scope.spawn([&from, way, shape] { take(from, *way, shape); }).detach();
       scope
-          .spawn([&from, &to, &passed, &lose, way, shape] {
+          .spawn([&to, &passed, &lose, way, shape] {
             if (!give(to, *way, shape, passed)) lose();
             way->close();
           })
