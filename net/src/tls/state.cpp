@@ -280,9 +280,13 @@ void TlsState::send_last_words() noexcept {
 /// The caller has the turn, and what was said before has been sent.
 bool TlsState::encrypt(std::span<const std::byte> data, std::error_code& error) {
   TlsBuffers::take(output_);
-  if (engine_->write(data)) return true;
-  fail(engine_->error(), engine_->failure());
-  tell_failure(error);
+  try {
+    if (engine_->write(data)) return true;
+    fail(engine_->error(), engine_->failure());
+    tell_failure(error);
+  } catch (const std::bad_alloc&) {
+    error = as_error(std::errc::not_enough_memory);
+  }
   return false;
 }
 

@@ -48,18 +48,26 @@ std::string describe(const std::shared_ptr<TlsState>& state) {
   throw TlsFailure(error, std::move(text));
 }
 
-/// What calls on a stream that was never made or has been moved from say.
-bool exists(const std::shared_ptr<TlsState>& state, std::error_code& error) noexcept {
-  if (state == nullptr) error = std::make_error_code(std::errc::bad_file_descriptor);
-  return state != nullptr;
+/// `call(state)`, which holds the state meanwhile. A stream that was never made, or has been moved from, is closed; no
+/// memory is an error like others.
+template <class F>
+auto carry_out(const std::shared_ptr<TlsState>& state, std::error_code& error, F&& call) {
+  try {
+    if (const auto held = state) return call(*held);
+    error = std::make_error_code(std::errc::bad_file_descriptor);
+  } catch (const std::bad_alloc&) {
+    error = std::make_error_code(std::errc::not_enough_memory);
+  }
+  return decltype(call(*state))();
 }
 
 }  // namespace
 }  // namespace detail
 
 using detail::bytes_of;
-using detail::exists;
+using detail::carry_out;
 using detail::throw_tls;
+using detail::TlsState;
 
 TlsStream::TlsStream() noexcept = default;
 TlsStream::TlsStream(TlsStream&&) noexcept = default;
@@ -89,8 +97,7 @@ void TlsStream::handshake() {
 }
 
 void TlsStream::handshake(std::error_code& error) {
-  const auto state = state_;
-  if (exists(state, error)) state->handshake(error);
+  carry_out(state_, error, [&](TlsState& state) { state.handshake(error); });
 }
 
 void TlsStream::set_handshake_timeout(Duration limit) noexcept {
@@ -107,8 +114,7 @@ std::size_t TlsStream::read(std::span<std::byte> buffer) {
 }
 
 std::size_t TlsStream::read(std::span<std::byte> buffer, std::error_code& error) {
-  const auto state = state_;
-  return exists(state, error) ? state->read(buffer, error) : 0;
+  return carry_out(state_, error, [&](TlsState& state) { return state.read(buffer, error); });
 }
 
 Chunk TlsStream::read() {
@@ -119,8 +125,7 @@ Chunk TlsStream::read() {
 }
 
 Chunk TlsStream::read(std::error_code& error) {
-  const auto state = state_;
-  return exists(state, error) ? state->read(error) : Chunk();
+  return carry_out(state_, error, [&](TlsState& state) { return state.read(error); });
 }
 
 void TlsStream::read_exactly(std::span<std::byte> buffer) {
@@ -148,8 +153,7 @@ std::size_t TlsStream::write(std::span<const std::byte> data) {
 }
 
 std::size_t TlsStream::write(std::span<const std::byte> data, std::error_code& error) {
-  const auto state = state_;
-  return exists(state, error) ? state->write(data, error) : 0;
+  return carry_out(state_, error, [&](TlsState& state) { return state.write(data, error); });
 }
 
 void TlsStream::write_all(std::span<const std::byte> data) {
@@ -159,8 +163,7 @@ void TlsStream::write_all(std::span<const std::byte> data) {
 }
 
 void TlsStream::write_all(std::span<const std::byte> data, std::error_code& error) {
-  const auto state = state_;
-  if (exists(state, error)) state->write_all(data, error);
+  carry_out(state_, error, [&](TlsState& state) { state.write_all(data, error); });
 }
 
 void TlsStream::write_all(std::string_view text) { write_all(bytes_of(text)); }
@@ -174,8 +177,7 @@ void TlsStream::write_all(std::span<const std::span<const std::byte>> pieces) {
 }
 
 void TlsStream::write_all(std::span<const std::span<const std::byte>> pieces, std::error_code& error) {
-  const auto state = state_;
-  if (exists(state, error)) state->write_all(pieces, error);
+  carry_out(state_, error, [&](TlsState& state) { state.write_all(pieces, error); });
 }
 
 // --- Ending ----------------------------------------------------------------------------------------------------------
@@ -187,8 +189,7 @@ void TlsStream::shutdown_write() {
 }
 
 void TlsStream::shutdown_write(std::error_code& error) {
-  const auto state = state_;
-  if (exists(state, error)) state->shutdown_write(error);
+  carry_out(state_, error, [&](TlsState& state) { state.shutdown_write(error); });
 }
 
 void TlsStream::close() noexcept {

@@ -35,7 +35,7 @@ struct TlsServeOptions {
   /// Called when a handshake has failed, in the connection's fiber: failure() has the reason in words. Nothing else is
   /// said about it, as anybody can have one fail.
   std::function<void(const TlsStream& stream, std::error_code error)> on_handshake_failure{};
-  TlsServeStats* stats = nullptr;  ///< kept up to date meanwhile; outlives the call
+  TlsServeStats* stats = nullptr;  ///< counted in here, ServeStats' part at the end; outlives the call
 };
 
 /// serve() (tcp.hpp) with TLS: the handshake is done in the connection's fiber, so slow clients keep nobody waiting;

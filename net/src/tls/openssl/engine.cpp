@@ -200,6 +200,7 @@ void TlsEngine::answer_name(std::shared_ptr<const TlsSettings> settings) {
   SSL_CTX* context = settings->context.get();
   SSL_set_SSL_CTX(ssl_, context);
   SSL_set_verify(ssl_, SSL_CTX_get_verify_mode(context), verify_callback);
+  SSL_set1_param(ssl_, SSL_CTX_get0_param(context));
   SSL_clear_options(ssl_, SSL_OP_NO_TICKET);
   SSL_set_options(ssl_, SSL_CTX_get_options(context));
   SSL_set_min_proto_version(ssl_, static_cast<int>(SSL_CTX_get_min_proto_version(context)));

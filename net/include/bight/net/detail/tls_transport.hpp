@@ -11,6 +11,7 @@
 
 #include <bight/chunk.hpp>
 #include <bight/deadline.hpp>
+#include <bight/error.hpp>
 #include <bight/fiber.hpp>
 #include <bight/net/byte_stream.hpp>
 #include <bight/net/tcp.hpp>
@@ -67,11 +68,15 @@ template <class F>
 auto within(Duration limit, std::error_code& error, F&& body) {
   if (limit == Duration::zero()) return body(error);
   decltype(body(error)) result{};
-  const bool in_time = move_on_after(limit, [&] {
-    result = body(error);
-    if (error == std::errc::operation_canceled) this_fiber::checkpoint();
-  });
-  if (!in_time) error = std::make_error_code(std::errc::timed_out);
+  try {
+    const bool in_time = move_on_after(limit, [&] {
+      result = body(error);
+      if (error == std::errc::operation_canceled) this_fiber::checkpoint();
+    });
+    if (!in_time) error = std::make_error_code(std::errc::timed_out);
+  } catch (const Cancelled&) {
+    error = std::make_error_code(std::errc::operation_canceled);
+  }
   return result;
 }
 
