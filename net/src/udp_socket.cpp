@@ -282,7 +282,9 @@ bool UdpSocket::send_glued(std::span<const std::byte> data, std::size_t segment_
   alignas(::cmsghdr) char control[detail::kControlRoom];
   message.msg_control = control;
   message.msg_controllen = detail::write_segment_size(control, static_cast<std::uint16_t>(segment_size));
-  socket_.send_message(message, error);
+  unsigned attempt = 0;
+  do socket_.send_message(message, error);
+  while (error && try_again(error, ++attempt));
   // EIO: a device without checksums of its own; EINVAL: segments larger than its packets, which go in fragments.
   return error.value() != EIO && error.value() != EINVAL;
 }

@@ -195,6 +195,27 @@ TEST_F(UdpNetwork, ErrorsOverIPv6AndOfConnectedSockets) {
   });
 }
 
+// What has become known of one peer disturbs neither what goes to another in segments, nor who waits afterwards.
+TEST_F(UdpNetwork, ErrorsAreNoMatterOfSegmentsForOthers) {
+  in_network("", [] {
+    auto open = UdpSocket::bind("127.0.0.1:0");
+    auto socket = UdpSocket::bind(Address::loopback_v4(0), UdpOptions{.report_errors = true});
+    socket.send_to("x", Address::loopback_v4(9));
+    std::error_code error;
+    socket.send_segments(test::bytes_of("hello, world"), 6, open.local_address(), error);
+    require(!error, "sent to another: " + error.message());
+    require(take(open) == "hello,", "the first segment");
+    require(take(open) == " world", "the second one");
+    const auto turns = this_loop::stats().turns;
+    socket.set_receive_timeout(100ms);
+    std::array<std::byte, 16> buffer;
+    static_cast<void>(socket.receive(buffer, error));
+    require(error == std::errc::timed_out, "nothing comes: " + error.message());
+    require(this_loop::stats().turns < turns + 50, "and nobody looks again and again");
+    require(socket.take_error().has_value(), "it is told");
+  });
+}
+
 TEST_F(UdpNetwork, ThePathMtuIsFound) {
   in_network("ip link set lo mtu 1500", [] {
     auto socket = UdpSocket::bind(Address::loopback_v4(0), UdpOptions{.report_errors = true});
