@@ -112,6 +112,7 @@ class TlsEngine {
   std::vector<std::byte>& output_;
   TlsFraming framing_;
   bool established_ = false;
+  bool keeps_buffers_ = false;
   bool write_ended_ = false;
   NameQuestion name_question_ = NameQuestion::not_asked;
   int verify_error_ = 0;

@@ -16,7 +16,11 @@ class TlsFraming {
   void pass(std::span<const std::byte> bytes) noexcept {
     while (!bytes.empty()) {
       std::size_t count = 1;
-      if (header_ < kHeader) {
+      if (header_ == 0 && bytes.size() >= kHeader) {  // as it nearly always is
+        left_ =
+            std::to_integer<std::size_t>(bytes[kHeader - 2]) << 8U | std::to_integer<std::size_t>(bytes[kHeader - 1]);
+        header_ = partial_ = count = kHeader;
+      } else if (header_ < kHeader) {
         if (header_ >= kHeader - 2) left_ = left_ << 8U | std::to_integer<std::size_t>(bytes.front());
         ++header_;
         ++partial_;

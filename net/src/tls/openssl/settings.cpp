@@ -40,7 +40,7 @@ void set_protocol(SSL_CTX& context, const TlsProtocolOptions& options) {
   SSL_CTX_set_max_proto_version(&context, native_version(options.version_max));
   SSL_CTX_set_options(&context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
                                     SSL_OP_PRIORITIZE_CHACHA);
-  // An idle connection holds no buffers; see the decision on memory BIOs.
+  // An idle connection holds no buffers, but see keeps_buffers(); see the decision on memory BIOs, too.
   SSL_CTX_set_mode(&context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
   SSL_CTX_set_read_ahead(&context, 0);  // what has not been asked for stays with us
   const std::string ciphers = options.ciphers.empty() ? kCiphers : options.ciphers;
