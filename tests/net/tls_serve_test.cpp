@@ -143,6 +143,22 @@ TEST_F(TlsServe, TellsWhyHandshakesFail) {
   });
 }
 
+TEST_F(TlsServe, TruncationIsABrokenConnectionAndNoReport) {
+  RunOptions options;
+  int reports = 0;
+  options.on_unhandled_error = [&](auto&&...) { ++reports; };
+  on_loop(options, [] {
+    Server server;
+    TlsStream client = server.connect();
+    client.write_all("x");
+    EXPECT_EQ(read_text(client, 1), "x");
+    client.tcp()->shutdown_write();
+    while (server.control.stats().failed == 0) sleep_for(1ms);
+    client.close();
+  });
+  EXPECT_EQ(reports, 0);
+}
+
 TEST_F(TlsServe, ManyAtATimeAndReloadsMeanwhile) {
   on_loop([] {
     TlsContext context = TlsContext::server(server_options());

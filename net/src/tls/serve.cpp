@@ -34,7 +34,13 @@ class TlsServer {
     TlsStream stream = TlsStream::server(std::move(connection), context_);
     stream.set_handshake_timeout(options_.handshake_timeout);
     if (!shake_hands(stream)) return;
-    handler_(std::move(stream));
+    try {
+      handler_(std::move(stream));
+    } catch (const std::system_error& error) {
+      // What a peer can bring about, and many do: to serve() it is one of the ways in which connections break.
+      if (error.code().category() != tls_category()) throw;
+      throw std::system_error(std::make_error_code(std::errc::connection_aborted), error.what());
+    }
   }
 
   bool shake_hands(TlsStream& stream) {

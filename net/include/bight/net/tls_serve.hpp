@@ -40,7 +40,8 @@ struct TlsServeOptions {
 
 /// serve() (tcp.hpp) with TLS: the handshake is done in the connection's fiber, so slow clients keep nobody waiting;
 /// `handler` gets the stream when it has been done. When the handler returns without having ended the stream, the peer
-/// is told that it is over (close_notify).
+/// is told that it is over (close_notify). A handler's error of the TLS category (truncated, alerts) ends that
+/// connection alone, silently, as broken connections do.
 TlsServeStats serve_tls(TcpListener& listener, const TlsContext& context, const std::function<void(TlsStream)>& handler,
                         const TlsServeOptions& options = {});
 TlsServeStats serve_tls(TcpListener&& listener, const TlsContext& context,
