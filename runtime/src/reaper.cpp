@@ -44,7 +44,10 @@ ExitStatus remembered(int pidfd) noexcept {
 
 bool has_ended(int pidfd) noexcept {
   ::pollfd look{pidfd, POLLIN, 0};
-  return ::poll(&look, 1, 0) == 1;
+  int count = 0;
+  do count = ::poll(&look, 1, 0);
+  while (count < 0 && errno == EINTR);
+  return count == 1;
 }
 
 int wait_for_child(int pidfd, siginfo_t& info, int options) noexcept {

@@ -19,8 +19,10 @@ int outcome(int returned) noexcept { return returned < 0 ? -errno : returned; }
 
 int is_ready(int fd, short events) noexcept {
   pollfd poll{fd, events, 0};
-  const int count = ::poll(&poll, 1, 0);
-  if (count < 0) return errno == EINTR ? -EAGAIN : -errno;
+  int count = 0;
+  do count = ::poll(&poll, 1, 0);  // which a signal may interrupt, though it does not wait: that is no answer
+  while (count < 0 && errno == EINTR);
+  if (count < 0) return -errno;
   return count > 0 ? 0 : -EAGAIN;
 }
 
