@@ -24,6 +24,7 @@
 #include "fork_guard.hpp"
 #include "forked_child.hpp"
 #include "loop.hpp"
+#include "reaper.hpp"
 
 namespace bight {
 namespace detail {
@@ -249,7 +250,11 @@ void Process::finish() noexcept {
     wait_until(detail::saturating_add(now(), going->options.patience));
   }
   if (going->exit_code) return;
-  ::syscall(SYS_pidfd_send_signal, going->pidfd.get(), SIGKILL, nullptr, 0);
+  if (::syscall(SYS_pidfd_send_signal, going->pidfd.get(), SIGKILL, nullptr, 0) != 0 && errno == EPERM) {
+    // It has another user's identity now, and may go on for as long as it likes.
+    detail::bury_later(std::move(going->pidfd), false);
+    return;
+  }
   while (!going->exit_code) {  // not for long: nothing runs in it any more
     ::pollfd ended{going->pidfd.get(), POLLIN, 0};
     ::poll(&ended, 1, -1);

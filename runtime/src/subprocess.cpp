@@ -189,7 +189,11 @@ ExitStatus Subprocess::stop(Duration grace) {
     kill();
     throw;
   }
-  kill();               // what is left of it
+  SubprocessState& process = state();
+  const int failed = process.send_to_group(SIGKILL);  // what is left of it
+  if (failed != 0 && failed != ESRCH && !process.reap()) {
+    detail::throw_error({failed, std::generic_category()}, "kill " + process.name);
+  }
   const Shield shield;  // it is dead, and this does not take long
   return wait();
 }

@@ -216,6 +216,7 @@ class Subprocess {
   bool terminate() noexcept;
   bool kill() noexcept;
   /// terminate(), wait for `grace`, kill() what is left, wait. Cancelled while it waits: kills at once, and throws.
+  /// Throws std::system_error when it may not be killed: it has another user's identity now.
   ExitStatus stop(Duration grace = std::chrono::seconds(5));
 
   /// Writes `input` and closes it, reads all there is from the pipes (or the terminal) as it comes, and waits for the
