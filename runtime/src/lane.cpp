@@ -138,7 +138,12 @@ Lane::Got Lane::receive(Message& message) {
 void Lane::ring_bell() noexcept {
   const char byte = 0;
   // No room for it: then there are bytes enough on the way. No peer: that is found out elsewhere.
-  if (socket_) static_cast<void>(::send(socket_.fd(), &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL));
+  if (!socket_) return;
+  ssize_t sent = 0;
+  do sent = ::send(socket_.fd(), &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+  while (sent < 0 && errno == EINTR);
+  // No memory, say: who sleeps would sleep for ever. So both sides see the end of the lane.
+  if (sent < 0 && errno != EAGAIN) ::shutdown(socket_.fd(), SHUT_RDWR);
 }
 
 void Lane::want_room(bool wanted) noexcept {
@@ -199,6 +204,10 @@ bool Lane::sleep(Want want) {
   }
   say(0);
   if (error == std::errc::operation_canceled) throw Cancelled{};
+  // Ends: closed here, or closed there with bytes unread. Anything else is no end, and must not be taken for one.
+  if (error && error != std::errc::bad_file_descriptor && error != std::errc::connection_reset) {
+    throw std::system_error(error, "listen to a process pool's lane");
+  }
   return over(want);  // also when the other end is gone: what it has written is there still
 }
 

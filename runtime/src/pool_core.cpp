@@ -149,9 +149,10 @@ void PoolCore::start_worker() {
   fibers_.spawn({.name = "pool worker"}, [this, seat] { attend(*seat); }).detach();
   const PoolOrder order{PoolOrder::Kind::start, seat->id};
   const std::array<int, 2> fds{theirs.get(), memory.get()};
-  std::error_code error;  // that the server is gone is found out by who listens to it
+  std::error_code error;
   control_.send_with_fds(std::as_bytes(std::span(&order, 1)), fds, error);
   if (error == std::errc::operation_canceled) throw Cancelled{};
+  if (error) lose_server();
   if (!terminated_) feed();
 }
 
@@ -221,17 +222,29 @@ void PoolCore::attend(Seat& seat) {
       if (seat.gone) return;
       if (!take_results(seat)) {
         log(LogLevel::error, "a worker of process pool '" + options_.name + "' wrote nonsense, and is killed");
-        std::error_code error;  // that the server is gone is found out by who listens to it
-        control_.send(PoolOrder{PoolOrder::Kind::kill, seat.id}, error);
-        return;
+        return kill(seat);
       }
       go_on_writing(seat);
       feed();
     }
-  } catch (const Cancelled&) {  // the pool ends
+  } catch (const Cancelled&) {                // the pool ends
+  } catch (const std::system_error& error) {  // no memory to listen to it with, say
+    log(LogLevel::error, "a worker of process pool '" + options_.name + "' is killed: " + error.what());
+    kill(seat);
   } catch (...) {
     give_up(describe_error(std::current_exception()));
   }
+}
+
+void PoolCore::kill(const Seat& seat) {
+  std::error_code error;
+  control_.send(PoolOrder{PoolOrder::Kind::kill, seat.id}, error);
+  if (error) lose_server();
+}
+
+/// It can not be told what to do, or is gone already: then whoever listens to it finds out.
+void PoolCore::lose_server() noexcept {
+  if (control_) ::shutdown(control_.fd(), SHUT_RDWR);
 }
 
 // --- Tasks -----------------------------------------------------------------------------------------------------------
@@ -472,7 +485,7 @@ void PoolCore::terminate() noexcept {
     each->lane.close();
   }
   // Not only closed: other children of this process may have copies of it.
-  if (control_) ::shutdown(control_.fd(), SHUT_RDWR);
+  lose_server();
   control_.close();
   fibers_.cancel_all();
 }
@@ -488,6 +501,7 @@ void PoolCore::join() {
     control_.send(PoolOrder{PoolOrder::Kind::finish, 0}, error);
     if (error == std::errc::operation_canceled) throw Cancelled{};  // and can be called again
     finishing_ = true;
+    if (error) lose_server();
     for (const SeatPtr& each : seats_) each->lane.close();
   }
   server_.join();

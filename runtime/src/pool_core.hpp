@@ -80,6 +80,8 @@ class PoolCore {
   void on_ended(std::uint32_t worker, int status);
   void settle(Seat& seat, const std::string& how, int signal);
   void attend(Seat& seat);
+  void kill(const Seat& seat);
+  void lose_server() noexcept;
   [[nodiscard]] SeatPtr find(std::uint32_t worker) const noexcept;
 
   // Tasks.

@@ -49,11 +49,12 @@ class PoolServer {
   const ProcessPoolOptions& options_;
   std::vector<Child> children_;
   bool finishing_ = false;
+  bool mute_ = false;  // the pool can not be told anything any more
   TimePoint finish_until_{};
 };
 
 int PoolServer::serve() {
-  while (!finishing_ || !children_.empty()) {
+  while (!mute_ && (!finishing_ || !children_.empty())) {
     std::vector<::pollfd> polled;
     polled.push_back({control_.fd(), POLLIN, 0});
     for (const Child& each : children_) polled.push_back({each.pidfd.get(), POLLIN, 0});
@@ -151,8 +152,10 @@ void PoolServer::kill_all() noexcept {
 }
 
 void PoolServer::report(PoolReport::Kind kind, std::uint32_t worker, int value) noexcept {
-  std::error_code error;  // the pool may be gone: that is found out next
+  std::error_code error;
   control_.send(PoolReport{kind, worker, value}, error);
+  // Gone, or to be told by the end of this process, for it would wait for ever otherwise.
+  if (error) mute_ = true;
 }
 
 }  // namespace
