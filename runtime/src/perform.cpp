@@ -117,7 +117,8 @@ void hurry(Op* op, int why) noexcept {
 
 /// A closing has to be done in any case: here if no thread is to be had.
 void refuse(FileOp& op, int error) noexcept {
-  op.result = -error;
+  // EAGAIN, which is what the system says then, means of a lock that somebody has it, and would be waited for.
+  op.result = error == EAGAIN ? -ENOMEM : -error;
   if (op.verb == FileVerb::close) run_file_call(op);
 }
 
