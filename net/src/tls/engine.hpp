@@ -102,6 +102,7 @@ class TlsEngine {
   enum class NameQuestion : unsigned char { not_asked, asked, answered, refused };
 
   void set_up_client();
+  [[nodiscard]] bool take_groups(const TlsSettings& chosen);
   [[nodiscard]] Step step_after(int result);
   void fail_by_queue(int ssl_error);
 

@@ -112,8 +112,8 @@ bool TlsState::go_on(Step step, std::error_code& error) {
 }
 
 void TlsState::answer_name() {
-  const auto settings = current_settings(context_);
-  const TlsServerOptions* options = server_options(*settings);
+  // Those that the handshake began with, whatever has been reloaded since.
+  const TlsServerOptions* options = server_options(engine_->settings());
   std::shared_ptr<const TlsSettings> answer;
   try {
     if (options != nullptr && options->on_name) {

@@ -29,11 +29,14 @@ bool needs_idna(std::string_view name) noexcept {
 /// As it stands in certificates: without a dot at the end, in ASCII, an address without brackets.
 std::string certificate_name(std::string_view name) {
   if (name.size() > 2 && name.front() == '[' && name.back() == ']') name = name.substr(1, name.size() - 2);
-  if (name.size() > 1 && name.back() == '.') name.remove_suffix(1);
-  if (!needs_idna(name)) return std::string(name);
-  std::error_code error;
-  std::string ascii = to_ascii(name, error);
-  return !error ? ascii : std::string(name);
+  std::string text(name);
+  if (needs_idna(name)) {
+    std::error_code error;
+    const std::string ascii = to_ascii(name, error);
+    if (!error && !ascii.empty()) text = ascii;  // else the handshake refuses what it is
+  }
+  if (text.size() > 1 && text.back() == '.') text.pop_back();
+  return text;
 }
 
 std::string describe(const std::shared_ptr<TlsState>& state) {

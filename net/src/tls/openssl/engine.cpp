@@ -76,6 +76,18 @@ std::string_view name_in(std::string_view extension) noexcept {
   return size <= name.size() && size <= TLSEXT_MAXLEN_host_name ? name.substr(0, size) : std::string_view();
 }
 
+/// Of others OpenSSL would make something: to it, ".example.org" stands for every name that ends so.
+bool is_host_name(std::string_view name) noexcept {
+  char before = '.';
+  for (const char each : name) {
+    const bool in_label = (each >= 'a' && each <= 'z') || (each >= 'A' && each <= 'Z') ||
+                          (each >= '0' && each <= '9') || each == '-' || each == '_';
+    if (!in_label && (each != '.' || before == '.')) return false;
+    before = each;
+  }
+  return before != '.';
+}
+
 }  // namespace
 
 namespace {
@@ -136,11 +148,13 @@ TlsEngine::~TlsEngine() {
 
 void TlsEngine::set_up_client() {
   X509_VERIFY_PARAM* parameters = SSL_get0_param(ssl_);
-  const bool is_address = X509_VERIFY_PARAM_set1_ip_asc(parameters, name_.c_str()) == 1;
+  const bool is_text = name_.find('\0') == std::string::npos;
+  const bool is_address = is_text && X509_VERIFY_PARAM_set1_ip_asc(parameters, name_.c_str()) == 1;
   if (!is_address) {
     X509_VERIFY_PARAM_set_hostflags(parameters,
                                     X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
-    if (SSL_ctrl(ssl_, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, name_.data()) != 1 ||
+    if (!is_host_name(name_) ||
+        SSL_ctrl(ssl_, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, name_.data()) != 1 ||
         X509_VERIFY_PARAM_set1_host(parameters, name_.data(), name_.size()) != 1) {
       fail(std::make_error_code(std::errc::invalid_argument), "'" + name_ + "' is no host's name");
     }
@@ -218,7 +232,15 @@ void TlsEngine::answer_name(std::shared_ptr<const TlsSettings> settings) {
   name_question_ = NameQuestion::answered;
   if (settings == nullptr) return;
   SSL_CTX* context = settings->context.get();
-  SSL_set_SSL_CTX(ssl_, context);
+  ERR_clear_error();
+  if (SSL_set_SSL_CTX(ssl_, context) != context || !take_groups(*settings)) {
+    fail(TlsError::failed, "go on with another context: " + drain_errors());
+    return;
+  }
+  // What follows OpenSSL has copied from the context that the connection began with.
+  X509_VERIFY_PARAM* parameters = SSL_get0_param(ssl_);
+  X509_VERIFY_PARAM_clear_flags(parameters, X509_VERIFY_PARAM_get_flags(parameters));
+  X509_VERIFY_PARAM_set_flags(parameters, X509_VERIFY_PARAM_get_flags(SSL_CTX_get0_param(context)));
   SSL_set_verify(ssl_, SSL_CTX_get_verify_mode(context), verify_callback);
   SSL_set1_param(ssl_, SSL_CTX_get0_param(context));
   SSL_clear_options(ssl_, SSL_OP_NO_TICKET);
@@ -228,6 +250,15 @@ void TlsEngine::answer_name(std::shared_ptr<const TlsSettings> settings) {
   SSL_set_num_tickets(ssl_, SSL_CTX_get_num_tickets(context));
   chosen_settings_ = std::move(settings);
   ERR_clear_error();
+}
+
+bool TlsEngine::take_groups(const TlsSettings& chosen) {
+  // OpenSSL's own: what a connection has been told to use can not be taken back.
+  constexpr const char* kUsual = "X25519:P-256:X448:P-521:P-384";
+  const std::string& former = std::get<TlsServerOptions>(settings_->options).protocol.groups;
+  const std::string& groups = std::get<TlsServerOptions>(chosen.options).protocol.groups;
+  if (groups == former) return true;
+  return SSL_set1_groups_list(ssl_, groups.empty() ? kUsual : groups.c_str()) == 1;
 }
 
 void TlsEngine::refuse_name(std::error_code error, std::string text) {
