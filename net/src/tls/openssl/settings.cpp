@@ -204,9 +204,8 @@ std::shared_ptr<const TlsSettings> make_server(const TlsServerOptions& options,
   settings->tickets = options.ticket_keys ? options.ticket_keys->state()
                       : former_tickets    ? former_tickets
                                           : TlsTicketKeys().state();
-  if (options.resumption) {
-    use_tickets(context);
-  } else {
+  use_tickets(context);  // also without resumption: a context that on_name chooses may have it
+  if (!options.resumption) {
     SSL_CTX_set_options(&context, SSL_OP_NO_TICKET);
     SSL_CTX_set_num_tickets(&context, 0);
   }

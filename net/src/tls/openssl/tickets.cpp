@@ -80,9 +80,9 @@ struct TlsTickets {
   void catch_up() {
     for (const std::int64_t now = present(); number < now;) {
       if (forgets) {
-        const Secret next = derive(secret, "next secret", number);
+        Secret next = derive(secret, "next secret", number);
         std::copy(next.begin(), next.end(), secret.begin());
-        secret.resize(next.size());
+        OPENSSL_cleanse(next.data(), next.size());
         ++number;
       } else {
         number = now;
@@ -164,6 +164,7 @@ TlsTicketKeys::TlsTicketKeys(const TlsTicketOptions& options) {
     throw TlsFailure(TlsError::failed, "make a ticket key: " + detail::drain_errors());
   }
   tickets_ = std::make_shared<detail::TlsTickets>(secret, options.rotation, true);
+  OPENSSL_cleanse(secret.data(), secret.size());
 }
 
 TlsTicketKeys TlsTicketKeys::from_secret(std::span<const std::byte> secret, const TlsTicketOptions& options) {
