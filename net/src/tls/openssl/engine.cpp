@@ -88,10 +88,6 @@ bool is_host_name(std::string_view name) noexcept {
   return before != '.';
 }
 
-}  // namespace
-
-namespace {
-
 // So many connections of the process keep OpenSSL's buffers of 17 KiB each, for the way in and for the way out. Making
 // them for every message takes a thousand instructions, of the 16 thousand that an echo of 64 bytes takes in user
 // space; keeping them for more connections would take more memory than all the rest of them.
@@ -238,11 +234,10 @@ void TlsEngine::answer_name(std::shared_ptr<const TlsSettings> settings) {
     return;
   }
   // What follows OpenSSL has copied from the context that the connection began with.
-  X509_VERIFY_PARAM* parameters = SSL_get0_param(ssl_);
-  X509_VERIFY_PARAM_clear_flags(parameters, X509_VERIFY_PARAM_get_flags(parameters));
-  X509_VERIFY_PARAM_set_flags(parameters, X509_VERIFY_PARAM_get_flags(SSL_CTX_get0_param(context)));
   SSL_set_verify(ssl_, SSL_CTX_get_verify_mode(context), verify_callback);
-  SSL_set1_param(ssl_, SSL_CTX_get0_param(context));
+  X509_VERIFY_PARAM* parameters = SSL_get0_param(ssl_);
+  X509_VERIFY_PARAM_clear_flags(parameters, X509_VERIFY_PARAM_get_flags(parameters));  // else they add up
+  X509_VERIFY_PARAM_set_flags(parameters, X509_VERIFY_PARAM_get_flags(SSL_CTX_get0_param(context)));
   SSL_clear_options(ssl_, SSL_OP_NO_TICKET);
   SSL_set_options(ssl_, SSL_CTX_get_options(context));
   SSL_set_min_proto_version(ssl_, static_cast<int>(SSL_CTX_get_min_proto_version(context)));
