@@ -4,7 +4,6 @@
 // comparison, through a bare socketpair on which two processes block. Both processes on one core, where a round trip is
 // two switches between processes, or on two, where it is two interrupts of another core.
 
-#include <sched.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,32 +20,13 @@
 #include <bight/connection.hpp>
 #include <bight/fd.hpp>
 
+#include "cores.hpp"
 #include "harness.hpp"
 
 namespace bench::micro {
 namespace {
 
 using Message = std::array<std::byte, 64>;
-
-enum class Cores { one, two };
-
-std::vector<int> allowed_cores() {
-  cpu_set_t set;
-  if (::sched_getaffinity(0, sizeof set, &set) != 0)
-    throw std::system_error(errno, std::generic_category(), "affinity");
-  std::vector<int> cores;
-  for (int core = 0; core < CPU_SETSIZE; ++core) {
-    if (CPU_ISSET(core, &set)) cores.push_back(core);
-  }
-  return cores;
-}
-
-void keep_to(const std::vector<int>& cores) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  for (const int core : cores) CPU_SET(core, &set);
-  ::sched_setaffinity(0, sizeof set, &set);
-}
 
 // A child process that runs `body` on its core, with this one on the first, until the end of the block.
 class Partner {

@@ -5,8 +5,6 @@
 // eventfd and a futex, are measured beside it: the difference is ours.
 
 #include <linux/futex.h>
-#include <pthread.h>
-#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -28,6 +26,7 @@
 #include <bight/remote.hpp>
 #include <bight/stop.hpp>
 
+#include "cores.hpp"
 #include "harness.hpp"
 
 namespace bench::micro {
@@ -37,28 +36,6 @@ using namespace std::chrono_literals;
 using SteadyClock = std::chrono::steady_clock;
 
 // --- Where threads run
-
-// One core: a wake-up is a switch of threads. Two: it is an interrupt of another core, which on a virtual machine may
-// mean the hypervisor.
-enum class Cores { one, two };
-
-std::vector<int> allowed_cores() {
-  cpu_set_t set;
-  if (::sched_getaffinity(0, sizeof set, &set) != 0)
-    throw std::system_error(errno, std::generic_category(), "affinity");
-  std::vector<int> cores;
-  for (int core = 0; core < CPU_SETSIZE; ++core) {
-    if (CPU_ISSET(core, &set)) cores.push_back(core);
-  }
-  return cores;
-}
-
-void keep_to(const std::vector<int>& cores) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  for (const int core : cores) CPU_SET(core, &set);
-  ::pthread_setaffinity_np(::pthread_self(), sizeof set, &set);
-}
 
 // Puts the calling thread on the first core and tells where its partner goes, until the end of the block.
 class Placement {

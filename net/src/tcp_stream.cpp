@@ -9,6 +9,7 @@
 #include <bight/error.hpp>
 #include <bight/net/tcp.hpp>
 
+#include "bytes.hpp"
 #include "describe.hpp"
 #include "stream_calls.hpp"
 
@@ -22,8 +23,6 @@ using detail::throw_with_peer;
 
 constexpr const char* kRead = "read from";
 constexpr const char* kWrite = "write to";
-
-std::span<const std::byte> bytes_of(std::string_view text) noexcept { return std::as_bytes(std::span(text)); }
 
 int clamp_to_int(std::chrono::seconds time) noexcept {
   return static_cast<int>(std::clamp<std::chrono::seconds::rep>(time.count(), 0, std::numeric_limits<int>::max()));

@@ -11,6 +11,7 @@
 #include <bight/error.hpp>
 #include <bight/net/udp.hpp>
 
+#include "bytes.hpp"
 #include "describe.hpp"
 #include "udp_control.hpp"
 
@@ -24,8 +25,6 @@ constexpr const char* kReceive = "receive on";
 constexpr const char* kSend = "send to";
 // What the kernel takes with one UDP_SEGMENT: that many segments (the least of all versions), in one datagram's room.
 constexpr std::size_t kSegmentsMax = 64;
-
-std::span<const std::byte> bytes_of(std::string_view text) noexcept { return std::as_bytes(std::span(text)); }
 
 ::iovec piece_of(std::span<const std::byte> data) noexcept {
   // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): an iovec is for receiving, too

@@ -10,6 +10,7 @@
 #include <bight/fiber.hpp>
 #include <bight/net/unix.hpp>
 
+#include "bytes.hpp"
 #include "describe.hpp"
 #include "stream_calls.hpp"
 #include "unix_messages.hpp"
@@ -25,8 +26,6 @@ constexpr const char* kWrite = "write to";
 // Between attempts to connect to a listener whose queue is full: the system has no way to wait for that.
 constexpr Duration kRetry = std::chrono::milliseconds(1);
 constexpr Duration kRetryMax = std::chrono::milliseconds(50);
-
-std::span<const std::byte> bytes_of(std::string_view text) noexcept { return std::as_bytes(std::span(text)); }
 
 }  // namespace
 

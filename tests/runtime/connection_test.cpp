@@ -26,6 +26,7 @@
 #include <bight/scope.hpp>
 #include <bight/select.hpp>
 
+#include "bytes.hpp"
 #include "child.hpp"
 #include "on_loop.hpp"
 #include "open_fds.hpp"
@@ -43,8 +44,6 @@ Bytes pattern(std::size_t size) {
   for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::byte>(i * 7 + i / 256);
   return bytes;
 }
-
-std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
 
 /// Runs the body, but not in a simulated world, which has no processes.
 void on_real_loop(const std::function<void()>& body) {

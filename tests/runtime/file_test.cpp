@@ -33,6 +33,7 @@
 #include <bight/time.hpp>
 
 #include "build.hpp"
+#include "bytes.hpp"
 #include "misuse.hpp"
 #include "on_loop.hpp"
 #include "open_fds.hpp"
@@ -41,12 +42,12 @@ namespace bight {
 namespace {
 
 using namespace std::chrono_literals;
+using test::bytes_of;
 using test::on_loop;
 using test::on_sim;
 
 constexpr OpenOptions kReadWrite{.read = true, .write = true, .create = true};
 
-std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
 std::span<std::byte> room_in(std::string& text) { return std::as_writable_bytes(std::span(text)); }
 
 std::string read_at(File& file, std::size_t size, std::uint64_t offset) {

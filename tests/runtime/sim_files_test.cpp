@@ -31,21 +31,19 @@
 #include <bight/testing.hpp>
 #include <bight/time.hpp>
 
+#include "bytes.hpp"
 #include "engine/sim_files.hpp"
 
 namespace bight {
 namespace {
 
 using namespace std::chrono_literals;
+using test::bytes_of;
 using ::testing::ElementsAre;
 using testing::Faults;
 using ::testing::HasSubstr;
 using testing::Sim;
 using testing::SimOptions;
-
-std::span<const std::byte> bytes_of(std::string_view text) {
-  return std::as_bytes(std::span(text.data(), text.size()));
-}
 
 Socket new_socket() {
   std::error_code error;

@@ -32,11 +32,13 @@
 #include <bight/time.hpp>
 
 #include "build.hpp"
+#include "bytes.hpp"
 
 namespace bight {
 namespace {
 
 using namespace std::chrono_literals;
+using test::bytes_of;
 using testing::Counters;
 using testing::Faults;
 using testing::Sim;
@@ -110,10 +112,6 @@ Pair connected_pair(std::uint16_t port = 80) {
   EXPECT_EQ(connect_to(pair.client, port), std::error_code());
   accepting.join();
   return pair;
-}
-
-std::span<const std::byte> bytes_of(std::string_view text) {
-  return std::as_bytes(std::span(text.data(), text.size()));
 }
 
 std::error_code write_text(Socket& socket, std::string_view text) {

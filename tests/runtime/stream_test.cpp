@@ -28,16 +28,16 @@
 #include <bight/testing.hpp>
 #include <bight/time.hpp>
 
+#include "bytes.hpp"
 #include "on_loop.hpp"
 
 namespace bight {
 namespace {
 
 using namespace std::chrono_literals;
+using test::bytes_of;
 using test::on_loop;
 using test::on_sim;
-
-std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
 
 std::string read_some(Stream& from, std::size_t most = 4096) {
   std::string text(most, '\0');

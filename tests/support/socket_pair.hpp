@@ -13,6 +13,8 @@
 #include <bight/fiber.hpp>
 #include <bight/socket.hpp>
 
+#include "bytes.hpp"
+
 namespace bight::test {
 
 inline void require_ok(std::error_code error, const char* what) {
@@ -77,10 +79,6 @@ inline SocketPair connect_pair() {
 inline SocketPair connect_narrow_pair() {
   LoopbackListener listener;
   return connect_pair(listener, 4096, 4096);
-}
-
-[[nodiscard]] inline std::span<const std::byte> bytes_of(std::string_view text) noexcept {
-  return std::as_bytes(std::span(text));
 }
 
 }  // namespace bight::test
