@@ -99,6 +99,7 @@ bool TlsState::go_on(Step step, std::error_code& error) {
   write_turn_.unlock();
   switch (step) {
     case Step::done:
+      keep_rest();
       // The client may have said what it wanted and be gone, and not want our tickets; reading will tell.
       if (!sent && error != std::errc::operation_canceled && error != std::errc::timed_out) error.clear();
       return false;

@@ -162,17 +162,30 @@ bool TlsState::read_more(Step step, ReadTime& time, std::error_code& error) {
   return !error && receive(error);
 }
 
-/// What the engine wants to say while nobody writes. A writer sends it along with its own.
+/// What the engine wants to say while nobody writes. A writer sends it along with its own. Never waits: the peer may
+/// read only when what it writes has been read.
 void TlsState::send_replies(std::error_code& error) {
-  if (!write_turn_.try_lock()) {
-    if (output_.size() <= kRepliesMax) return;
-    fail(TlsError::protocol_error, "the peer asks for replies, and does not take them");
-    tell_failure(error);
-    return;
+  if (!sends_replies_ && !write_turn_.locked()) {
+    send_last_words();
+    if (has_unsent()) send_replies_by_fiber();
   }
-  static_cast<void>(send(error));
-  write_turn_.unlock();
-  if (!is_interruption(error)) error.clear();  // what there is to read is to be read all the same
+  if (output_.size() <= kRepliesMax) return;
+  fail(TlsError::protocol_error, "the peer asks for replies, and does not take them");
+  tell_failure(error);
+}
+
+void TlsState::send_replies_by_fiber() noexcept try {
+  sends_replies_ = true;
+  spawn([self = shared_from_this()] {
+    std::error_code error;
+    if (self->lock_writing(error)) {
+      static_cast<void>(self->send(error));  // what is wrong, who reads or writes next is told
+      self->write_turn_.unlock();
+    }
+    self->sends_replies_ = false;
+  }).detach();
+} catch (const std::exception&) {  // no memory for a fiber: the next reader tries again, or a writer sends it
+  sends_replies_ = false;
 }
 
 /// What the engine has not taken stays here until the next read.
@@ -267,7 +280,7 @@ void TlsState::send_last_words() noexcept {
   for (;;) {
     if (sent_ == sending_.size()) {
       sent_ = 0;
-      sending_.clear();
+      TlsBuffers::give_back(sending_);
       if (output_.empty()) return;
       sending_.swap(output_);
     }

@@ -22,8 +22,9 @@ namespace bight::net::detail {
 ///
 /// The engine never waits, and no fiber waits inside of it: one that reads waits for ciphertext, one that writes for
 /// its ciphertext to be sent, and neither keeps the other from the engine. What the engine has to say in between (a
-/// handshake's answers, alerts) goes out with what is written next, or before a reader waits.
-class TlsState {
+/// handshake's answers, alerts) goes out with what is written next, or when a reader is about to wait: at once, or by a
+/// fiber of its own, which ends at the latest when the stream is closed.
+class TlsState : public std::enable_shared_from_this<TlsState> {
  public:
   TlsState(std::unique_ptr<TlsTransport> transport, std::string name, const TlsContext& context);
   TlsState(const TlsState&) = delete;
@@ -71,6 +72,7 @@ class TlsState {
   [[nodiscard]] bool read_more(Step step, ReadTime& time, std::error_code& error);
   void keep_rest();
   void send_replies(std::error_code& error);
+  void send_replies_by_fiber() noexcept;
   void fail(std::error_code error, std::string words);
   void tell_failure(std::error_code& error);
 
@@ -93,6 +95,7 @@ class TlsState {
   Mutex write_turn_;  // whose turn it is to send
   bool reading_ = false;
   bool writing_ = false;
+  bool sends_replies_ = false;  // a fiber of its own does
   bool write_ended_ = false;
   Duration read_timeout_{0};
   Duration handshake_timeout_ = TlsStream::kHandshakeTimeout;

@@ -372,6 +372,7 @@ TlsEngine::Read TlsEngine::read_in_place(std::span<std::byte> input) {
     begin_call();
     if (SSL_read_ex(ssl_, room > 0 ? input.data() + count : &none, std::max<std::size_t>(room, 1), &got) != 1) {
       const Step step = step_after(0);
+      input_ = {};  // what comes after an end or an error is for nobody, and its memory is about to go
       return {count, count > 0 ? Step::done : step};
     }
     count += got;
