@@ -417,6 +417,8 @@ void Transport::run_call(const std::shared_ptr<Call>& call) {
     }
   } catch (const Cancelled&) {
     error = cancelled();
+  } catch (...) {  // a server may announce more than there is memory for
+    error = std::make_error_code(std::errc::not_enough_memory);
   }
   calls_.remove(call);
   if (error == std::errc::operation_canceled && !call->over) closed_ = true;
