@@ -124,9 +124,10 @@ std::error_code wait_readable_once(int fd, TimePoint until) noexcept {
 }
 
 std::error_code wait_ready_aside(int fd, Readiness what, TimePoint until) noexcept {
+  LazyWatch watch;
+  if (Loop::current() == nullptr) return wait_ready(watch, fd, what, until);  // poll(2) takes as many as like
   const Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!copy) return error_of(errno);
-  LazyWatch watch;
   const std::error_code error = wait_ready(watch, copy.get(), what, until);
   watch.detach();
   return error;

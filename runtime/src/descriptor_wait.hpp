@@ -45,7 +45,7 @@ class LazyWatch {
 
 /// One wait for readability, of which there is one at a time on each loop: nothing is kept afterwards.
 [[nodiscard]] std::error_code wait_readable_once(int fd, TimePoint until) noexcept;
-/// The same for as many as like, each with a copy of the descriptor: too_many_files_open besides.
+/// The same for as many as like, each fiber with a copy of the descriptor: too_many_files_open besides.
 [[nodiscard]] std::error_code wait_ready_aside(int fd, Readiness what, TimePoint until) noexcept;
 
 /// Several at once, by threads without a loop and fibers alike, with what each of them takes. Which one, or the error.

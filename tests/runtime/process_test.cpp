@@ -637,6 +637,27 @@ TEST(Process, NoMoreDescriptorsIsAnError) {
   });
 }
 
+TEST(Process, AThreadWaitsWithoutAnyMoreDescriptors) {
+  if (const char* engine = std::getenv("BIGHT_ENGINE"); engine != nullptr && std::string(engine) == "sim")
+    GTEST_SKIP() << "no loop, so nothing to simulate";
+  const auto ended = in_child([] {
+    Pipe go;
+    Process child([&] {
+      char byte{};
+      return ::read(go.reader.get(), &byte, 1) == 1 ? 7 : 1;
+    });
+    const ::rlimit low{1, 1};  // poll(2) wants room for what it is given
+    ::setrlimit(RLIMIT_NOFILE, &low);
+    std::error_code error;
+    const bool over = child.join_until(now() + 1ms, error);
+    if (over || error) throw std::runtime_error(over ? "over" : error.message());
+    if (::write(go.writer.get(), "x", 1) != 1) return 2;
+    child.join();
+    return child.exit_code().value_or(-1);
+  });
+  EXPECT_TRUE(ended.with(7)) << describe(ended);
+}
+
 TEST(Process, MisuseAborts) {
   if (test::thread_sanitized) GTEST_SKIP() << "it takes long";
   test::expect_abort("this Process handle is empty", [] {
