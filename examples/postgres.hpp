@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -22,6 +23,7 @@
 #include <bight/deadline.hpp>
 #include <bight/error.hpp>
 #include <bight/fd_watch.hpp>
+#include <bight/fiber.hpp>
 #include <bight/offload.hpp>
 #include <bight/select.hpp>
 
@@ -123,6 +125,7 @@ class Connection {
 
   /// Waits for one, after query("LISTEN channel").
   Notification wait_for_notification() {
+    check_usable();
     for (;;) {
       const std::unique_ptr<::PGnotify, void (*)(void*)> notify(::PQnotifies(connection_.get()), ::PQfreemem);
       if (notify != nullptr) return {notify->relname, notify->extra};
@@ -138,13 +141,17 @@ class Connection {
   /// A query that is left half-way would have its results read as the next one's.
   template <class Body>
   std::invoke_result_t<const Body&> during_query(const Body& body) {
-    if (!watch_) throw Error("postgres: the connection has been given up");
+    check_usable();
     try {
       return body();
     } catch (...) {
       if (::PQtransactionStatus(connection_.get()) == PQTRANS_ACTIVE) cancel_query();
       throw;
     }
+  }
+
+  void check_usable() const {
+    if (!watch_) throw Error("postgres: the connection has been given up");
   }
 
   void send(const std::string& sql, const std::vector<std::string>& values) {
@@ -191,20 +198,32 @@ class Connection {
 
   void cancel_query() noexcept {
     const bight::Shield shield;
-    const std::unique_ptr<::PGcancel, void (*)(::PGcancel*)> cancel(::PQgetCancel(connection_.get()), ::PQfreeCancel);
     bool done = false;
     try {
-      done = cancel != nullptr && bight::move_on_after(kCancelMax, [&] {
-               // It connects to the server anew, and blocks: a thread's work.
-               bight::offload([&] {
-                 std::array<char, 256> why{};
-                 return ::PQcancel(cancel.get(), why.data(), static_cast<int>(why.size()));
-               });
-               while (const auto next = next_result()) end_copy(next->status());
-             });
+      done = bight::move_on_after(kCancelMax, [&] {
+        ask_to_cancel();
+        while (const auto next = next_result()) end_copy(next->status());
+      });
     } catch (const std::exception&) {  // the connection is lost anyway
     }
     if (!done) watch_.reset();
+  }
+
+  /// It connects to the server anew, and blocks until that has hung up: a thread's work. A fiber of its own waits for
+  /// the thread, which nobody can call back.
+  void ask_to_cancel() {
+    const std::shared_ptr<::PGcancel> cancel(::PQgetCancel(connection_.get()), ::PQfreeCancel);
+    if (cancel == nullptr) throw std::bad_alloc();
+    const auto asking = bight::spawn({.name = "postgres cancel", .daemon = true}, [cancel] {
+      try {
+        bight::offload([&] {
+          std::array<char, 256> why{};
+          return ::PQcancel(cancel.get(), why.data(), static_cast<int>(why.size()));
+        });
+      } catch (const std::exception&) {  // no thread to be had: then the query ends by itself, or is given up
+      }
+    });
+    asking.join();
   }
 
   static bool is_copy(::ExecStatusType status) {

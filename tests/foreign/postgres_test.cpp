@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // A client library that does its own non-blocking I/O, libpq, in fibers, against a real PostgreSQL: the wrapper that
 // the examples show, and what it is to hold.
+#include <unistd.h>
+
+#include <array>
 #include <chrono>
+#include <cstdlib>
 #include <memory>
+#include <optional>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -13,6 +20,7 @@
 #include <bight/event.hpp>
 #include <bight/fiber.hpp>
 #include <bight/latch.hpp>
+#include <bight/net/unix.hpp>
 #include <bight/scope.hpp>
 #include <bight/time.hpp>
 
@@ -240,6 +248,68 @@ TEST_F(Postgres, AServerProcessThatIsEndedEndsTheWait) {
     EXPECT_NE(sleeper.get(), "none");
     EXPECT_FALSE(connection.alive());
     EXPECT_NE(state_of([&] { connection.query("select 1"); }), "none");
+  });
+}
+
+/// Speaks just enough of the protocol to be asked something, and never answers; nor who wants that cancelled.
+class MuteServer {
+ public:
+  MuteServer() {
+    if (::mkdtemp(folder_.data()) == nullptr) throw std::runtime_error("mkdtemp");
+    listener_ = net::UnixListener::bind(net::UnixAddress::path(std::string(folder_.data()) + "/.s.PGSQL.5432"));
+    fiber_ = spawn([this] {
+      net::serve(listener_, [this](net::UnixStream peer) { talk(std::move(peer)); }, {.drain = Duration::zero()});
+    });
+  }
+  MuteServer(const MuteServer&) = delete;
+  MuteServer& operator=(const MuteServer&) = delete;
+  ~MuteServer() {
+    listener_.close();
+    fiber_.join();
+    ::rmdir(folder_.data());
+  }
+  [[nodiscard]] std::string info() const { return std::string("user=bight host=") + folder_.data(); }
+
+  Event asked;
+  Event cancelling;
+
+ private:
+  void talk(net::UnixStream peer) {
+    std::array<std::byte, 8> first;
+    peer.read_exactly(first);
+    if (first[4] == std::byte{0x04}) {  // 80877102: a request to cancel
+      cancelling.set();
+    } else {
+      constexpr char kWelcome[] = "R\0\0\0\10\0\0\0\0K\0\0\0\14\0\0\0\1\0\0\0\2Z\0\0\0\5I";
+      static_cast<void>(peer.read());
+      peer.write_all(std::string_view(kWelcome, sizeof kWelcome - 1));
+      static_cast<void>(peer.read());
+      asked.set();
+    }
+    while (peer.read()) {
+    }
+  }
+
+  std::array<char, 32> folder_{"/tmp/bight-mute-XXXXXX"};
+  net::UnixListener listener_;
+  Fiber<> fiber_;
+};
+
+TEST_F(Postgres, AServerThatDoesNotEvenCancelIsGivenUp) {
+  on_loop([] {
+    std::optional<MuteServer> server(std::in_place);
+    Connection connection(server->info());
+    auto asking = spawn([&] { connection.query("select 1"); });
+    server->asked.wait();
+    asking.cancel();
+    server->cancelling.wait();
+    EXPECT_TRUE(move_on_after(20s, [&] { asking.join(); })) << "it waits for ever";
+    EXPECT_FALSE(connection.alive());
+    EXPECT_NE(state_of([&] { connection.query("select 1"); }), "none");
+    EXPECT_NE(state_of([&] { static_cast<void>(connection.wait_for_notification()); }), "none");
+    server.reset();  // which ends the thread that waits for it
+    asking.join();
+    while (this_loop::stats().fibers_alive > 1) sleep_for(1ms);
   });
 }
 
