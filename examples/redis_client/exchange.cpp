@@ -38,7 +38,7 @@ std::shared_ptr<Exchange> Exchange::start(std::unique_ptr<Transport> transport, 
 Value Exchange::call(const Command& command) {
   Value reply;
   Slot slot{&reply};
-  enqueue(slot, 1, [&](std::string& out) { command.append_to(out); });
+  enqueue(slot, 1, command.is_blocking(), [&](std::string& out) { command.append_to(out); });
   await(slot, command.is_blocking());
   return reply;
 }
@@ -47,7 +47,7 @@ std::vector<Value> Exchange::call(const std::string& requests, std::size_t repli
   std::vector<Value> all(replies);
   if (replies == 0) return all;
   Slot slot{all.data()};
-  enqueue(slot, replies, [&](std::string& out) { out += requests; });
+  enqueue(slot, replies, blocking, [&](std::string& out) { out += requests; });
   await(slot, blocking);
   return all;
 }
@@ -63,10 +63,15 @@ void Exchange::wait_for_room() {
 }
 
 template <class Append>
-void Exchange::enqueue(Slot& slot, std::size_t replies, const Append& append) {
+void Exchange::enqueue(Slot& slot, std::size_t replies, bool blocking, const Append& append) {
+  // Whose caller may have left before it was.
+  if (!pending_.empty() && pending_.front().due <= bight::now()) {
+    fail(std::make_error_code(std::errc::timed_out), "no reply in time");
+  }
   wait_for_room();
   slot.number = answered_ + pending_.size();
-  pending_.push_back({&slot, replies, queued_});
+  const bool due = has_limit(blocking) && options_.reply_timeout < bight::TimePoint::max() - bight::now();
+  pending_.push_back({&slot, replies, queued_, due ? bight::now() + options_.reply_timeout : bight::TimePoint::max()});
   const std::size_t before = output_.size();
   try {
     append(output_);
@@ -90,7 +95,7 @@ void Exchange::await(Slot& slot, bool blocking) {
   const auto self = shared_from_this();  // even if the connection is given up meanwhile
   {
     const Abandon abandon{*this, slot};
-    if (blocking || options_.reply_timeout == bight::Duration::zero()) {
+    if (!has_limit(blocking)) {
       slot.done.wait();
     } else if (!slot.done.wait_for(options_.reply_timeout)) {
       fail(std::make_error_code(std::errc::timed_out), "no reply in time");

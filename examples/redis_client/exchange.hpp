@@ -34,7 +34,8 @@ class ConnectionLost : public std::system_error {
 };
 
 struct ExchangeOptions {
-  /// A call that is not answered within this time takes the connection for dead; zero: no limit.
+  /// A call that is not answered within this time takes the connection for dead, and so does the next one if nobody
+  /// has waited for it so long; zero: no limit.
   bight::Duration reply_timeout = std::chrono::seconds(30);
   std::size_t output_max = std::size_t{1024} * 1024;  ///< bytes that wait to be sent; beyond, callers wait
   std::size_t calls_max = 100'000;                    ///< unanswered; beyond, callers wait
@@ -87,6 +88,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
     Slot* slot;  // null: the caller has gone
     std::size_t left;
     std::uint64_t begin;  // of the request, in all that was ever to be sent
+    bight::TimePoint due;
   };
 
   Exchange(std::unique_ptr<Transport> transport, std::string peer, const ExchangeOptions& options, OnPush on_push,
@@ -98,9 +100,12 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
         on_end_(std::move(on_end)) {}
 
   template <class Append>
-  void enqueue(Slot& slot, std::size_t replies, const Append& append);
+  void enqueue(Slot& slot, std::size_t replies, bool blocking, const Append& append);
   void await(Slot& slot, bool blocking);
   void abandon(const Slot& slot) noexcept;
+  [[nodiscard]] bool has_limit(bool blocking) const noexcept {
+    return !blocking && options_.reply_timeout != bight::Duration::zero();
+  }
   void wait_for_room();
   [[nodiscard]] bool full() const noexcept {
     return output_.size() >= options_.output_max || pending_.size() >= options_.calls_max;

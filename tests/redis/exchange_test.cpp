@@ -229,6 +229,24 @@ TEST(RedisConnection, WhatMakesNoSenseEndsIt) {
   });
 }
 
+// However impatient its callers are: none of them waits until it is due.
+TEST(RedisConnection, AServerThatDoesNotReplyIsGivenUpWithoutAnybodyWaitingForIt) {
+  on_loop([] {
+    ConnectionOptions options;
+    options.exchange.reply_timeout = 100ms;
+    Rig redis([](const Words& words) { return words[0] == "HELLO" ? "%0\r\n" : ""; }, options);
+    for (int i = 0; i < 20 && redis->alive(); ++i) {
+      try {
+        EXPECT_FALSE(bight::move_on_after(30ms, [&] { redis->call("GET", "x"); }));
+      } catch (const ConnectionLost& lost) {
+        EXPECT_THAT(lost.what(), HasSubstr("no reply in time"));
+        EXPECT_FALSE(lost.maybe_executed());
+      }
+    }
+    EXPECT_FALSE(redis->alive());
+  });
+}
+
 TEST(RedisConnection, AServerThatDoesNotReplyIsGivenUp) {
   on_loop([] {
     ConnectionOptions options;
