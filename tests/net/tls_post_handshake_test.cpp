@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 
 #include <bight/deadline.hpp>
@@ -24,21 +25,49 @@ using net::TlsStream;
 
 class TlsPostHandshake : public NetTest {};
 
-/// A client that trusts everybody, over one end of a MemoryStream.
-class RawClient {
+/// Tickets so large that they take several records.
+int grow_ticket(SSL* ssl, void* /*argument*/) {
+  const std::string data(2000, 'd');
+  return SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), data.data(), data.size());
+}
+
+SSL_TICKET_RETURN take_ticket(SSL*, SSL_SESSION*, const unsigned char*, std::size_t, SSL_TICKET_STATUS, void*) {
+  return SSL_TICKET_RETURN_IGNORE;
+}
+
+SSL_CTX* raw_server() {
+  SSL_CTX* context = SSL_CTX_new(TLS_server_method());
+  BIO* text = BIO_new_mem_buf(localhost().certificate.value().data(), -1);
+  X509* certificate = PEM_read_bio_X509(text, nullptr, nullptr, nullptr);
+  SSL_CTX_use_certificate(context, certificate);
+  X509_free(certificate);
+  BIO_free(text);
+  text = BIO_new_mem_buf(localhost().key.value().data(), -1);
+  EVP_PKEY* key = PEM_read_bio_PrivateKey(text, nullptr, nullptr, nullptr);
+  SSL_CTX_use_PrivateKey(context, key);
+  EVP_PKEY_free(key);
+  BIO_free(text);
+  SSL_CTX_set_max_send_fragment(context, 512);
+  SSL_CTX_set_num_tickets(context, 0);
+  SSL_CTX_set_session_ticket_cb(context, grow_ticket, take_ticket, nullptr);
+  return context;
+}
+
+/// A client that trusts everybody, or a server, over one end of a MemoryStream.
+class RawPeer {
  public:
-  explicit RawClient(MemoryStream stream) : stream_(std::move(stream)) {
-    context_ = SSL_CTX_new(TLS_client_method());
+  explicit RawPeer(MemoryStream stream, bool server = false) : stream_(std::move(stream)) {
+    context_ = server ? raw_server() : SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_min_proto_version(context_, TLS1_3_VERSION);
     ssl_ = SSL_new(context_);
     in_ = BIO_new(BIO_s_mem());
     out_ = BIO_new(BIO_s_mem());
     SSL_set_bio(ssl_, in_, out_);
-    SSL_set_connect_state(ssl_);
+    server ? SSL_set_accept_state(ssl_) : SSL_set_connect_state(ssl_);
   }
-  RawClient(const RawClient&) = delete;
-  RawClient& operator=(const RawClient&) = delete;
-  ~RawClient() {
+  RawPeer(const RawPeer&) = delete;
+  RawPeer& operator=(const RawPeer&) = delete;
+  ~RawPeer() {
     SSL_free(ssl_);
     SSL_CTX_free(context_);
   }
@@ -48,7 +77,6 @@ class RawClient {
       send();
       receive();
     }
-    send();
   }
   /// What it has to say, as records.
   std::vector<std::byte> take() {
@@ -105,6 +133,7 @@ struct RawPair {
     Scope scope;
     scope.spawn([this] { server.handshake(); }).detach();
     client.handshake();
+    client.send();
     scope.join();
     client.write("x");
     client.send();
@@ -112,7 +141,7 @@ struct RawPair {
     server.write_all("y");
     EXPECT_EQ(client.read(1), "y");
   }
-  RawClient client;
+  RawPeer client;
   TlsStream server;
 };
 
@@ -182,6 +211,56 @@ TEST_F(TlsPostHandshake, WhatFollowsTheEndIsForNobody) {
     pair.server.write_all("bye");
     EXPECT_TRUE(pair.server.read().empty());
     EXPECT_EQ(pair.client.read(3), "bye");
+  });
+}
+
+/// While a message has come in part, OpenSSL writes nothing: a writer waits for the rest, whoever receives it.
+TEST_F(TlsPostHandshake, WritersWaitForTheRestOfAMessage) {
+  on_loop([] {
+    for (const bool reads : {false, true}) {
+      for (const bool ends : {false, true}) {
+        auto ends_of = MemoryStream::pair();
+        RawPeer server(std::move(ends_of.first), true);
+        TlsStream client = TlsStream::client(std::move(ends_of.second), "localhost", client_context());
+        Scope scope;
+        scope.spawn([&] { client.handshake(); }).detach();
+        server.handshake();
+        server.send();
+        ASSERT_EQ(SSL_new_session_ticket(server.ssl()), 1);
+        SSL_do_handshake(server.ssl());
+        const std::vector<std::byte> ticket = server.take();
+        ASSERT_GT(ticket.size(), 2000U);
+        scope.join();
+        const std::size_t first =
+            5 + std::to_integer<std::size_t>(ticket[3]) * 256 + std::to_integer<std::size_t>(ticket[4]);
+        ASSERT_LT(first, ticket.size());
+        std::string got;
+        if (reads) scope.spawn([&] { got = read_text(client, 3); }).detach();
+        server.stream().write_all(std::span(ticket).first(first));
+        if (!reads) {
+          client.set_read_timeout(1ms);
+          std::error_code error;
+          static_cast<void>(client.read(error));
+          EXPECT_EQ(error, std::errc::timed_out);
+          client.set_read_timeout(0s);
+        }
+        for (int n = 0; n < 10; ++n) yield();
+        scope
+            .spawn([&] {
+              if (ends) return client.shutdown_write();
+              client.write_all("out");
+            })
+            .detach();
+        for (int n = 0; n < 10; ++n) yield();
+        server.stream().write_all(std::span(ticket).subspan(first));
+        server.write("in.");
+        server.send();
+        EXPECT_EQ(server.read(3), ends ? " and no more" : "out");
+        if (!reads) got = read_text(client, 3);
+        scope.join();
+        EXPECT_EQ(got, "in.");
+      }
+    }
   });
 }
 

@@ -75,10 +75,11 @@ class TlsEngine {
   [[nodiscard]] Read read_in_place(std::span<std::byte> input);
   [[nodiscard]] bool can_read_in_place() const noexcept { return framing_.partial() == 0 && pending() == 0; }
 
-  /// Encrypts all of `data`, not empty. False: failed.
-  [[nodiscard]] bool write(std::span<const std::byte> data);
-  /// Appends close_notify, once.
-  void end_write();
+  /// Encrypts all of `data`, not empty, or nothing: wants_input, if the peer has begun a message (a ticket, new keys)
+  /// and the rest has to be there first.
+  [[nodiscard]] Step write(std::span<const std::byte> data);
+  /// Appends close_notify, once; or wants_input, as write().
+  [[nodiscard]] Step end_write();
 
   [[nodiscard]] std::error_code error() const noexcept { return error_; }
   [[nodiscard]] const std::string& failure() const noexcept { return failure_; }

@@ -159,7 +159,28 @@ bool TlsState::read_more(Step step, ReadTime& time, std::error_code& error) {
   }
   if (has_unsent()) send_replies(error);
   if (!error && !time.left()) error = as_error(std::errc::timed_out);
-  return !error && receive(error);
+  return !error && receive_in_turn(error);
+}
+
+/// Of a reader and a writer that both want input, one receives it for both.
+bool TlsState::receive_in_turn(std::error_code& error) try {
+  const std::lock_guard lock(receive_turn_);
+  return !engine_->input().empty() || receive(error);
+} catch (const Cancelled&) {
+  error = as_error(std::errc::operation_canceled);
+  return false;
+}
+
+/// For a writer that the engine keeps until the peer has ended a message it has begun.
+bool TlsState::receive_to_write(std::error_code& error) {
+  if (!receive_turn_.locked()) return receive_in_turn(error);
+  try {
+    const std::lock_guard lock(receive_turn_);  // the reader has had what came
+    return true;
+  } catch (const Cancelled&) {
+    error = as_error(std::errc::operation_canceled);
+    return false;
+  }
 }
 
 /// What the engine wants to say while nobody writes. A writer sends it along with its own. Never waits: the peer may
@@ -228,7 +249,7 @@ Chunk TlsState::read(std::error_code& error) {
   ReadTime time(*this);
   Step step = Step::wants_input;
   for (bool fresh = false;; fresh = true) {
-    if (fresh && engine_->can_read_in_place()) {
+    if (fresh && engine_->input().size() == received_.size() && engine_->can_read_in_place()) {
       const TlsEngine::Read done = engine_->read_in_place({received_.data(), received_.size()});
       Chunk chunk = std::move(received_);
       chunk.shrink(done.count);
@@ -292,9 +313,15 @@ void TlsState::send_last_words() noexcept {
 
 /// The caller has the turn, and what was said before has been sent.
 bool TlsState::encrypt(std::span<const std::byte> data, std::error_code& error) {
-  TlsBuffers::take(output_);
   try {
-    if (engine_->write(data)) return true;
+    Step step = Step::wants_input;
+    for (;;) {
+      TlsBuffers::take(output_);
+      step = engine_->write(data);
+      if (step != Step::wants_input) break;
+      if (!receive_to_write(error)) return false;
+    }
+    if (step == Step::done) return true;
     fail(engine_->error(), engine_->failure());
     tell_failure(error);
   } catch (const std::bad_alloc&) {
@@ -375,15 +402,16 @@ void TlsState::shutdown_write(std::error_code& error) {
   const Doing writing(writing_, error);
   if (!writing || !prepare(error) || !lock_writing(error)) return;
   write_ended_ = true;
-  engine_->end_write();
-  static_cast<void>(send(error));
+  while (!error && engine_->end_write() == Step::wants_input) static_cast<void>(receive_to_write(error));
+  if (!error) error = engine_->error();
+  if (!error) static_cast<void>(send(error));
   write_turn_.unlock();
 }
 
 void TlsState::close() noexcept {
   if (!transport_->is_open()) return;
   if (is_established()) {
-    engine_->end_write();
+    static_cast<void>(engine_->end_write());
     send_last_words();
   }
   transport_->close();

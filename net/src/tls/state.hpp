@@ -69,6 +69,8 @@ class TlsState : public std::enable_shared_from_this<TlsState> {
   [[nodiscard]] bool prepare(std::error_code& error);
   [[nodiscard]] bool may_have_data() const noexcept;
   [[nodiscard]] bool receive(std::error_code& error);
+  [[nodiscard]] bool receive_in_turn(std::error_code& error);
+  [[nodiscard]] bool receive_to_write(std::error_code& error);
   [[nodiscard]] bool read_more(Step step, ReadTime& time, std::error_code& error);
   void keep_rest();
   void send_replies(std::error_code& error);
@@ -92,6 +94,7 @@ class TlsState : public std::enable_shared_from_this<TlsState> {
   std::vector<std::byte> sending_;  // what of it is being sent: the system may be reading it
   std::size_t sent_ = 0;
   Mutex handshake_turn_;
+  Mutex receive_turn_;
   Mutex write_turn_;  // whose turn it is to send
   bool reading_ = false;
   bool writing_ = false;

@@ -380,22 +380,26 @@ TlsEngine::Read TlsEngine::read_in_place(std::span<std::byte> input) {
   return {count, count > 0 ? Step::done : Step::wants_input};
 }
 
-bool TlsEngine::write(std::span<const std::byte> data) {
-  if (error_) return false;
+TlsEngine::Step TlsEngine::write(std::span<const std::byte> data) {
+  if (error_) return Step::failed;
   std::size_t written = 0;
-  begin_call();
+  ERR_clear_error();
   const int result = SSL_write_ex(ssl_, data.data(), data.size(), &written);
-  if (result == 1 && written == data.size()) return true;
-  fail_by_queue(SSL_get_error(ssl_, result));
-  return false;
+  if (result == 1 && written == data.size()) return Step::done;
+  return step_after(result);
 }
 
-void TlsEngine::end_write() {
-  if (write_ended_ || error_ || !established_) return;
-  write_ended_ = true;
+TlsEngine::Step TlsEngine::end_write() {
+  if (write_ended_ || error_ || !established_) return Step::done;
   ERR_clear_error();
+  if (SSL_in_init(ssl_) != 0) {
+    const int result = SSL_do_handshake(ssl_);
+    if (result != 1) return step_after(result);
+  }
+  write_ended_ = true;
   static_cast<void>(SSL_shutdown(ssl_));
   ERR_clear_error();
+  return Step::done;
 }
 
 // --- Questions -------------------------------------------------------------------------------------------------------
