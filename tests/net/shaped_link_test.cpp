@@ -22,7 +22,7 @@ using test::on_sim;
 using test::Shape;
 using test::ShapingProxy;
 
-class SlowLink : public test::NetTest {};
+class ShapedLink : public test::NetTest {};
 
 /// A server behind a slow link.
 struct Served {
@@ -42,7 +42,7 @@ struct Served {
   }
 };
 
-TEST_F(SlowLink, TakesAsLongAsItIsSaidTo) {
+TEST_F(ShapedLink, TakesAsLongAsItIsSaidTo) {
   on_loop([] {
     Served server(test::echo);
     ShapingProxy link(server.address, {.delay = 50ms});
@@ -62,7 +62,7 @@ TEST_F(SlowLink, TakesAsLongAsItIsSaidTo) {
 }
 
 // The rate of a way is the sender's, once everything in between is full.
-TEST_F(SlowLink, ABufferedWriterIsHeldUpByItsReader) {
+TEST_F(ShapedLink, ABufferedWriterIsHeldUpByItsReader) {
   on_loop([] {
     constexpr std::uint64_t kRate = 1'000'000;
     constexpr std::uint64_t kSize = 4'000'000;
@@ -98,7 +98,7 @@ TEST_F(SlowLink, ABufferedWriterIsHeldUpByItsReader) {
   });
 }
 
-TEST_F(SlowLink, ADrainWaitsForSlowClients) {
+TEST_F(ShapedLink, ADrainWaitsForSlowClients) {
   on_loop([] {
     constexpr std::uint64_t kSize = 400'000;
     Served server(
@@ -124,7 +124,7 @@ TEST_F(SlowLink, ADrainWaitsForSlowClients) {
   });
 }
 
-TEST_F(SlowLink, ADrainEndsInTimeAllTheSame) {
+TEST_F(ShapedLink, ADrainEndsInTimeAllTheSame) {
   on_loop([] {
     Served server([](TcpStream peer) { test::send_pattern(peer, 1'000'000'000); }, {.drain = 50ms});
     ShapingProxy link(server.address, {.bytes_per_second = 100'000});
@@ -140,7 +140,7 @@ TEST_F(SlowLink, ADrainEndsInTimeAllTheSame) {
   });
 }
 
-TEST_F(SlowLink, ALostConnectionIsAnErrorAndNothingIsMadeUp) {
+TEST_F(ShapedLink, ALostConnectionIsAnErrorAndNothingIsMadeUp) {
   on_loop([] {
     std::error_code server_error;
     std::uint64_t got = 0;
@@ -162,7 +162,7 @@ TEST_F(SlowLink, ALostConnectionIsAnErrorAndNothingIsMadeUp) {
 }
 
 // A slow link in the middle of a copy holds up the fast side, and no more than buffers are filled.
-TEST_F(SlowLink, CopyBothIsHeldUpByItsSlowSide) {
+TEST_F(ShapedLink, CopyBothIsHeldUpByItsSlowSide) {
   on_loop([] {
     constexpr std::uint64_t kSize = 3'000'000;
     std::uint64_t got = 0;
