@@ -8,6 +8,8 @@
 
 #include <boost/context/detail/fcontext.hpp>
 
+#include "put_off_signals.hpp"
+
 #if defined(BIGHT_ASAN)
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -75,6 +77,7 @@ void announce(Context& from, Context& to, bool ends) noexcept {
 #if defined(BIGHT_TSAN)
   if (from.notes->shadow == nullptr) from.notes->shadow = __tsan_get_current_fiber();
   if (ends) tsan_ended = from.notes->shadow;
+  run_put_off_signals();
   __tsan_switch_to_fiber(to.notes->shadow, 0);
 #endif
   static_cast<void>(from);

@@ -3,6 +3,7 @@
 #include <bight/signal.hpp>
 
 #include <pthread.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -106,6 +107,20 @@ TEST(Signals, WakeALoopThatSleeps) {
 }
 
 // parity 37: the second one arrives as the first did.
+// By number: libc's kill(2) has ThreadSanitizer run the handlers that it has put off.
+TEST(Signals, OfAFiberThatWaitsRightAfterwardsReachAnother) {
+  on_loop([] {
+    Signals signals({SIGUSR1});
+    Scope scope;
+    auto waits = scope.spawn([] {
+      ::syscall(SYS_tgkill, ::getpid(), ::gettid(), SIGUSR1);
+      sleep_for(1h);
+    });
+    EXPECT_EQ(signals.receive().number, SIGUSR1);
+    waits.cancel();
+  });
+}
+
 TEST(Signals, ComeAgainAndAgain) {
   on_loop([] {
     Signals signals({SIGALRM});

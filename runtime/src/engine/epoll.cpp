@@ -19,6 +19,7 @@
 #include "engine/quiet_write.hpp"
 #include "engine/system_sockets.hpp"
 #include "fd_table.hpp"
+#include "put_off_signals.hpp"
 
 namespace bight::detail {
 namespace {
@@ -353,6 +354,7 @@ void EpollEngine::wait(TimePoint until, OpList& finished) noexcept {
 
 int EpollEngine::wait_for_events(const timespec* timeout) noexcept {
   const auto room = static_cast<int>(events_.size());
+  run_put_off_signals();
   if (nanoseconds_) {
     const int count = ::epoll_pwait2(epoll_.get(), events_.data(), room, timeout, nullptr);
     if (count >= 0 || errno == EINTR) return count;

@@ -24,6 +24,7 @@
 #include "engine/receive_ring.hpp"
 #include "engine/system_sockets.hpp"
 #include "fd_table.hpp"
+#include "put_off_signals.hpp"
 
 namespace bight::detail {
 namespace {
@@ -412,6 +413,7 @@ void UringEngine::enter(TimePoint until) noexcept {
     return;
   }
   ++enters_;
+  run_put_off_signals();
   if (until == TimePoint::max()) {
     io_uring_submit_and_wait(&ring_, 1);
     return;
