@@ -250,7 +250,7 @@ TEST_F(Tls, CutAnywhereInARecordIsTruncation) {
       Scope scope;
       bool cut = false;
       scope
-          .spawn([&] {  // what the client sends
+          .spawn([&wire = wire, &near = near] {  // what the client sends
             std::array<std::byte, 4096> buffer;
             std::error_code error;
             while (const std::size_t count = wire.read(buffer, error))
@@ -258,7 +258,7 @@ TEST_F(Tls, CutAnywhereInARecordIsTruncation) {
           })
           .detach();
       scope
-          .spawn([&] {  // what the server sends
+          .spawn([&, &wire = wire, &near = near] {  // what the server sends
             std::array<std::byte, 4096> buffer;
             std::error_code error;
             while (const std::size_t count = near.read(buffer, error)) {
